@@ -1,0 +1,1 @@
+"""All decisions, as pure functions: nothing here does I/O or reads a clock."""

@@ -1,0 +1,1 @@
+"""The wire: what comes in and what goes out, as pydantic models and bytes."""

@@ -1,0 +1,135 @@
+"""What the threads say to each other, and the batch of steps that becomes one transaction.
+
+One thread owns the stream states: the engine. The poll thread, the restore thread, the journal and
+the caller only put messages into its inbox; it answers with a Batch for the journal. An *epoch*
+numbers one assignment of one partition: whatever carries an epoch that is no longer current is void.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from worker.core.outcome import Outcome
+from worker.words import Call, Millis
+
+Headers = Sequence[tuple[str, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record to be written. ``partition`` None leaves the choice to the key's hash."""
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    headers: Headers = ()
+    partition: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Polled:
+    """Records of one input partition, in offset order, as kafka-python gave them.
+
+    Each record has ``offset, key, value, headers, timestamp`` (ConsumerRecord).
+    """
+
+    partition: int
+    epoch: int
+    records: Sequence[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """The states of one partition, still raw, and the offset from which its records will come.
+
+    ``states`` holds (key, value, headers) for each stream that has a state.
+    """
+
+    partition: int
+    epoch: int
+    states: Sequence[tuple[bytes, bytes, Headers]]
+    next_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A partition is no longer ours, or must be read again: forget its states and its open batch."""
+
+    partition: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """One request that may go out: all its calls share it. ``origins`` says whose calls they are.
+
+    ``origins[i]`` is (partition, epoch, stream key, target id) of ``calls[i]``.
+    """
+
+    account: str
+    calls: tuple[Call, ...]
+    origins: tuple[tuple[int, int, str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What became of a granted request: one outcome for each of its calls.
+
+    ``started_at`` None: nothing was sent (no fresh lease, or shutting down).
+    """
+
+    granted: Granted
+    outcomes: tuple[Outcome, ...]
+    started_at: Millis | None
+    finished_at: Millis
+
+
+@dataclass(slots=True)
+class PartitionBatch:
+    """What one transaction writes for one partition.
+
+    ``states`` holds the last state of each touched stream, already encoded as records.
+    ``next_offset`` is committed in any case, even where it did not move: that is the fence.
+    """
+
+    partition: int
+    epoch: int
+    next_offset: int
+    states: dict[str, Record] = field(default_factory=dict)
+    records: list[Record] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Batch:
+    """Some steps, on their way into one transaction. The journal drops partitions that were lost.
+
+    ``granted`` are the requests that go out once it is committed, and not before.
+    """
+
+    partitions: dict[int, PartitionBatch] = field(default_factory=dict)
+    granted: list[Granted] = field(default_factory=list)
+
+    def records(self) -> Iterator[Record]:
+        """Yield everything to be written: results and the like first, then states."""
+        for part in self.partitions.values():
+            yield from part.records
+        for part in self.partitions.values():
+            yield from part.states.values()
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """The journal made a batch durable, less the partitions that were lost meanwhile."""
+
+    batch: Batch
+    duration: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """A transaction failed. Every epoch is void; each partition that is still ours is restored again."""
+
+    reason: str
+
+
+Message = Polled | Restored | Dropped | Answered | Committed | Reset

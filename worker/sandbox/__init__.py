@@ -1,0 +1,1 @@
+"""An embedded broker, simulated vendors and a demo: the worker without any account."""

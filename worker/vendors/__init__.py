@@ -1,0 +1,1 @@
+"""The vendors' adapters and their registry."""

@@ -1,0 +1,142 @@
+"""The words every layer shares: plain immutable data, no behaviour beyond what a word means.
+
+Times are whole milliseconds since the Unix epoch, UTC (``Millis``); lengths of time are whole
+milliseconds too. ``None`` as an end means "no end" (permanent) unless a field says otherwise.
+"""
+
+from base64 import urlsafe_b64encode
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Literal
+
+Millis = int
+"""A moment (milliseconds since 1970-01-01T00:00:00Z) or a length (milliseconds)."""
+
+Action = Literal["cut", "forbid", "block_regions", "query", "none"]
+Severity = Literal["low", "medium", "high", "critical"]
+Priority = Literal["critical", "high", "normal", "low"]
+Origin = Literal["machine", "human", "order"]
+Kind = Literal["violation", "clear", "withdraw"]
+CommandName = Literal["release", "approve", "reject", "extend", "query"]
+Mode = Literal["live", "shadow"]
+
+Purpose = Literal[
+    "cut",
+    "forbid",
+    "move_end",
+    "lift",
+    "block_regions",
+    "unblock_regions",
+    "read_forbid",
+    "read_regions",
+    "read_live",
+]
+"""What a call is for; a vendor serves each purpose it can with one of its operations.
+
+``move_end`` changes the end of a ban that is in force, where ``forbid`` again would not;
+the three reads answer: is it forbidden (and until when), which regions are blocked, is it live.
+"""
+
+READS: frozenset[Purpose] = frozenset({"read_forbid", "read_regions", "read_live"})
+
+ResultOutcome = Literal[
+    "applied",
+    "verified",
+    "already",
+    "absorbed",
+    "superseded",
+    "no_action",
+    "shadow",
+    "stale",
+    "wrong_session",
+    "released",
+    "cancelled",
+    "observed",
+    "failed",
+    "duplicate",
+    "held",
+    "reappeared",
+    "expired",
+    "drifted",
+]
+
+ErrorClass = Literal[
+    "auth",
+    "config",
+    "invalid",
+    "not_found",
+    "quota",
+    "throttled",
+    "vendor",
+    "network",
+    "unsupported",
+    "ambiguous",
+    "internal",
+]
+
+PRIORITIES: tuple[Priority, ...] = ("critical", "high", "normal", "low")
+
+
+def digest(*parts: str | None, size: int = 9) -> str:
+    """Return a short stable name for some text: ``size`` bytes of BLAKE2b as URL-safe base64.
+
+    Parts are length-prefixed, so ``("a", "bc")`` and ``("ab", "c")`` differ; ``None`` differs from ``""``.
+    """
+    state = blake2b(digest_size=size)
+    for part in parts:
+        raw = b"" if part is None else part.encode("utf-8", "surrogatepass")
+        state.update(b"-:" if part is None else b"%d:" % len(raw))
+        state.update(raw)
+    return urlsafe_b64encode(state.digest()).rstrip(b"=").decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One broadcast of a stream. ``started_at`` may be unknown; it then never ends another session."""
+
+    id: str
+    started_at: Millis | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One place where a stream runs: an account, its domains, the application and the stream name.
+
+    The stream name is often the publish key, so it never appears in ``repr``.
+    """
+
+    account: str
+    app: str
+    stream: str
+    push_domain: str | None = None
+    play_domain: str | None = None
+
+    @property
+    def id(self) -> str:
+        """A short stable name, safe for logs."""
+        return digest(self.account, self.push_domain, self.play_domain, self.app, self.stream, size=6)
+
+    def __repr__(self) -> str:
+        """Name the account and the id only."""
+        return f"Target(account={self.account!r}, id={self.id!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One operation to be made for a target.
+
+    ``until`` is the end to ask for (``None``: permanent, or the operation has none). ``not_after`` is
+    the moment after which sending it is no longer useful. ``cursor`` continues a list at a later page;
+    its form is the vendor's own. ``attempt`` counts from 1 for one demand.
+    """
+
+    id: str
+    purpose: Purpose
+    operation: str
+    target: Target
+    priority: Priority = "normal"
+    until: Millis | None = None
+    regions: tuple[str, ...] = ()
+    attempt: int = 1
+    not_after: Millis | None = None
+    cursor: str | None = None
