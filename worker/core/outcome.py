@@ -9,7 +9,7 @@
     ├── Refused       the vendor will not, whoever asks again          -> failed; `auth` stops the account
     ├── Throttled     over a quota                                     -> again, after its wait
     ├── Unreachable   never left, or refused before the vendor acted   -> again, with backoff
-    ├── Unknown       it may have happened                             -> ask first, unless repeating is harmless
+    ├── Unknown       it may have happened                             -> ask first, or repeat where harmless
     ├── Observed      a read's facts
     └── NextPage      a read that has to go on at `cursor`
 
