@@ -1,0 +1,245 @@
+"""A verdict comes in: what is said at once, and what becomes a demand at a target.
+
+The checks come in the contract's order: duplicate, stale, wrong_session, policy, unsupported, shadow,
+absorbed, approval, guard.
+"""
+
+from dataclasses import replace
+
+from worker.core.context import AccountView
+from worker.core.policy import Decision, decide, is_protected
+from worker.core.routes import resolve
+from worker.core.state import Ask, Cause, Hold, Parked
+from worker.core.whole import SEEN_AFTER_EXPIRY, Whole
+from worker.events.incoming import Verdict
+from worker.words import READS, Action, ErrorClass, Millis, Purpose, Session, Target, digest
+
+_PURPOSE: dict[Action, Purpose] = {"cut": "cut", "forbid": "forbid", "block_regions": "block_regions"}
+
+
+def accept(whole: Whole, verdict: Verdict, place: str, traceparent: str | None) -> None:
+    """Take a verdict into account."""
+    now, policy = whole.now, whole.ctx.policy
+    expires_at = verdict.expires_at
+    if expires_at is None:
+        expires_at = verdict.detected_at + policy.max_age
+    cause = Cause(
+        verdict_id=verdict.verdict_id,
+        tenant=verdict.tenant,
+        session_id=verdict.stream.session.id if verdict.stream.session else None,
+        severity=verdict.severity,
+        policy_version=policy.version,
+        traceparent=traceparent,
+        detected_at=verdict.detected_at,
+        received_at=now,
+        decided_at=now,
+    )
+    if not whole.first_time(verdict.verdict_id, max(expires_at, now) + SEEN_AFTER_EXPIRY):
+        detail = "This verdict was seen before; its terminal result is or will be elsewhere."
+        whole.tell(cause, "duplicate", detail, reason="seen", nonce=place)
+        return
+    whole.hear_of(verdict.stream)
+    if verdict.kind == "violation":
+        _violation(whole, verdict, cause, expires_at)
+    else:
+        _take_back(whole, verdict, cause)
+
+
+def targets_of(whole: Whole, named: tuple[Target, ...] | None, tenant: str | None) -> tuple[Target, ...]:
+    """Return where a stream runs: as the event says, else by the routes, else as known from before."""
+    if named:
+        return named
+    routed = resolve(whole.ctx.routes, whole.state.key, tenant)
+    return routed or tuple(target.target for target in whole.state.targets.values())
+
+
+def named_targets(event: Verdict) -> tuple[Target, ...] | None:
+    """Return the targets a verdict names, each once."""
+    if event.stream.targets is None:
+        return None
+    targets = (
+        Target(target.account, target.app, target.stream, target.push_domain, target.play_domain)
+        for target in event.stream.targets
+    )
+    return tuple(dict.fromkeys(targets))
+
+
+def _violation(whole: Whole, verdict: Verdict, cause: Cause, expires_at: Millis) -> None:
+    targets: tuple[Target | None, ...] = targets_of(whole, named_targets(verdict), verdict.tenant)
+    if expires_at <= whole.now:
+        for target in targets or (None,):
+            detail = "It expired before it could be acted on."
+            whole.tell(cause, "stale", detail, target=target, reason="expired")
+        return
+    if whole.is_over(verdict.stream):
+        for target in targets or (None,):
+            detail = "It names a broadcast that is over."
+            whole.tell(cause, "wrong_session", detail, target=target, reason="session_over")
+        return
+    decision = _decide(whole, verdict)
+    for target in targets or (None,):
+        _decided(whole, verdict, cause, expires_at, decision, target)
+
+
+def _decide(whole: Whole, verdict: Verdict) -> Decision:
+    decision = decide(whole.ctx.policy, verdict, whole.now)
+    if verdict.origin != "machine" or decision.action == "none":
+        return decision
+    session = whole.state.session
+    for rest in whole.state.rests:
+        same = rest.session_id is None or session is None or session.id == rest.session_id
+        if rest.category == verdict.category and same and rest.until > whole.now:
+            detail = "A human released this category on this broadcast; machine verdicts rest for a while."
+            return replace(decision, action="none", reason="cooloff", detail=detail, error=None)
+    return decision
+
+
+def _decided(
+    whole: Whole,
+    verdict: Verdict,
+    cause: Cause,
+    expires_at: Millis,
+    decision: Decision,
+    target: Target | None,
+) -> None:
+    if decision.action == "none":
+        _say(whole, cause, decision, target)
+        return
+    view = whole.ctx.accounts.get(target.account) if target else None
+    trouble = _trouble(decision, target, view)
+    if trouble is not None and decision.otherwise and trouble[0] == "unsupported":
+        decision = replace(decision, action=decision.otherwise, otherwise=None)
+        if decision.action == "none":
+            detail = "The vendor cannot do what the rule asks; the rule says to do nothing then."
+            _say(whole, cause, replace(decision, reason="otherwise", detail=detail), target)
+            return
+        trouble = _trouble(decision, target, view)
+    if trouble is not None or target is None:
+        error, detail = trouble or ("config", "")
+        whole.tell(
+            cause,
+            "failed",
+            detail,
+            target=target,
+            action=decision.action,
+            rule=decision.rule,
+            reason=error,
+            error=error,
+        )
+        return
+    if decision.mode == "shadow":
+        whole.tell(
+            cause,
+            "shadow",
+            f"Decided in shadow; nothing is called. {decision.detail}",
+            target=target,
+            action=decision.action,
+            until=decision.until,
+            regions=decision.regions,
+            rule=decision.rule,
+            reason=decision.reason,
+            mode="shadow",
+        )
+        return
+    turn = whole.turn_at(target)
+    if decision.action == "query":
+        ask = Ask(cause, "query", decision.priority, expires_at, rule=decision.rule)
+        turn.state = replace(turn.state, asks=(*turn.state.asks, ask))
+        return
+    turn.place(_hold(whole, verdict, cause, expires_at, decision, target))
+
+
+def _say(whole: Whole, cause: Cause, decision: Decision, target: Target | None) -> None:
+    whole.tell(
+        cause,
+        "no_action",
+        decision.detail,
+        target=target,
+        action="none",
+        rule=decision.rule,
+        reason=decision.reason,
+    )
+
+
+def _trouble(
+    decision: Decision, target: Target | None, view: AccountView | None
+) -> tuple[ErrorClass, str] | None:
+    """Return why a decision cannot be carried out at a target, or None."""
+    if target is None:
+        return "config", "The verdict names no target, and no route matches the stream."
+    if view is None:
+        return "config", f'The account "{target.account}" is not configured.'
+    if decision.error is not None:
+        return decision.error, decision.detail
+    if decision.action == "query":
+        if not READS & set(view.serves):
+            return "unsupported", f"{view.vendor} has no call that reads what is in force."
+        return None
+    operation = view.serves.get(_PURPOSE[decision.action])
+    if operation is None:
+        return "unsupported", f"{view.vendor} has no call for {decision.action}."
+    missing = [name for name in operation.needs if getattr(target, name, None) is None]
+    if missing:
+        return (
+            "config",
+            f"{view.vendor} needs {', '.join(missing)} for {decision.action}; the target has none.",
+        )
+    return None
+
+
+def _hold(
+    whole: Whole, verdict: Verdict, cause: Cause, expires_at: Millis, decision: Decision, target: Target
+) -> Hold:
+    session: Session | None = None
+    if verdict.stream.session and (decision.action == "cut" or decision.scope == "session"):
+        session = Session(verdict.stream.session.id, verdict.stream.session.started_at)
+    return Hold(
+        id=digest("hold", whole.state.key, verdict.verdict_id),
+        cause=cause,
+        action=decision.action,
+        origin=verdict.origin,
+        category=verdict.category or "",
+        priority=decision.priority,
+        expires_at=expires_at,
+        placed_at=whole.now,
+        until=None if decision.action == "cut" else decision.until,
+        regions=tuple(sorted(set(decision.regions))) if decision.action == "block_regions" else (),
+        rule=decision.rule,
+        session=session,
+        verify=decision.verify,
+        parked=_parked(whole, verdict, decision, target),
+    )
+
+
+def _parked(whole: Whole, verdict: Verdict, decision: Decision, target: Target) -> Parked | None:
+    if decision.approval:
+        return "approval"
+    if verdict.origin != "order" and is_protected(whole.ctx.policy, whole.state.key):
+        return "approval"
+    guard = whole.ctx.guards.parks(
+        account=target.account,
+        tenant=verdict.tenant,
+        rule=decision.rule,
+        action=decision.action,
+        priority=decision.priority,
+        now=whole.now,
+    )
+    return "guard" if guard is not None else None
+
+
+def _take_back(whole: Whole, verdict: Verdict, cause: Cause) -> None:
+    """Release what a clear or withdraw names; nothing else's end is touched."""
+    if verdict.kind == "clear":
+        why = "The upstream no longer sees it"
+
+        def gone(hold: Hold) -> bool:
+            return hold.category == verdict.category and hold.origin == verdict.origin
+    else:
+        why = "The verdict was withdrawn"
+
+        def gone(hold: Hold) -> bool:
+            return hold.cause.verdict_id == verdict.withdraws
+
+    found = sum(turn.release(Ask(cause, "release"), gone, why) for turn in whole.touch_all())
+    if not found:
+        whole.tell(cause, "no_action", "There was no such hold.", reason="no_hold")

@@ -1,0 +1,198 @@
+"""What a target needs next: desired against applied gives at most one call at a time.
+
+A need is not yet a call: it waits in the account's schedule until a quota slot is free. The order:
+settle a doubt, bring about what should be in force, lift what nothing demands any more, then read.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from worker.core.context import AccountView, Context
+from worker.core.holds import FOREVER, GRAIN, Desired, desired, end, slack
+from worker.core.state import Ban, Block, Hold, TargetState
+from worker.vendors.base import Operation
+from worker.words import PRIORITIES, READS, Call, Millis, Priority, Purpose, digest
+
+_SECOND: Millis = 1_000
+_DAY: Millis = 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """A call that a target wants to be made. ``check``: a verification, which enforcement goes before."""
+
+    purpose: Purpose
+    operation: Operation
+    priority: Priority
+    since: Millis
+    not_before: Millis = 0
+    until: Millis | None = None
+    regions: tuple[str, ...] = ()
+    not_after: Millis | None = None
+    cursor: str | None = None
+    check: bool = False
+
+    def call(self, key: str, state: TargetState) -> Call:
+        """Return the call; its id is new for each one of a target."""
+        return Call(
+            id=digest(key, state.target.id, str(state.seq + 1)),
+            purpose=self.purpose,
+            operation=self.operation.name,
+            target=state.target,
+            priority=self.priority,
+            until=self.until,
+            regions=self.regions,
+            attempt=len(state.attempts) + 1,
+            not_after=self.not_after,
+            cursor=self.cursor,
+        )
+
+
+def need(state: TargetState, now: Millis, ctx: Context) -> Need | None:
+    """Return what the target needs next, or None. A read under way does not hold back enforcement."""
+    view = ctx.accounts.get(state.target.account)
+    if view is None:
+        return None
+    doubtful = state.reading is not None and state.reading.why in ("cut", "forbid")
+    if state.call is not None:
+        if state.call.purpose not in READS or doubtful:
+            return None
+        return _enforcement(state, view, now, ctx)
+    if not doubtful:
+        enforcement = _enforcement(state, view, now, ctx)
+        if enforcement is not None:
+            return enforcement
+    return _read(state, view)
+
+
+def reach(until: Millis | None, operation: Operation, now: Millis) -> tuple[Millis | None, bool]:
+    """Return the end to ask for, and whether it is the vendor's maximum rather than the wanted one."""
+    if operation.max_length is None:
+        return until, False
+    latest = now + operation.max_length
+    return (latest, True) if end(until) > latest else (until, False)
+
+
+def renew_at(since: Millis, until: Millis | None) -> Millis:
+    """Return when something that must go on beyond its end is extended: a tenth before, 5 s to a day."""
+    if until is None:
+        return FOREVER
+    return until - max(5 * _SECOND, min((until - since) // 10, _DAY))
+
+
+def _enforcement(state: TargetState, view: AccountView, now: Millis, ctx: Context) -> Need | None:
+    want = desired(state.holds, now)
+    if want.forbid:
+        return _forbid(state, view, want, now, ctx)
+    if want.cuts:
+        return _need(view, state, "cut", want.cuts)
+    if want.regions:
+        found = _block(state, view, want, now, ctx)
+        if found is not None:
+            return found
+    if state.ban is not None and state.ban.ours:
+        return _need(view, state, "lift", ())
+    blocks = any(hold.action == "block_regions" and hold.active for hold in state.holds)
+    if state.block is not None and not blocks:
+        return _need(view, state, "unblock_regions", ())
+    return None
+
+
+def _forbid(state: TargetState, view: AccountView, want: Desired, now: Millis, ctx: Context) -> Need | None:
+    operation = view.serves.get("forbid")
+    if operation is None:
+        return None
+    until, clamped = reach(want.until, operation, now)
+    ban = state.ban
+    if ban is not None:
+        if not _must_move(ban, want, until, clamped, now, ctx):
+            if not view.forbid_cuts and (state.cut is None or state.cut.at < ban.since):
+                return _need(view, state, "cut", want.leads)
+            return None
+        if ban.fixed:
+            return _need(view, state, "lift", want.leads)
+        if "move_end" in view.serves:
+            return _need(view, state, "move_end", want.leads, until)
+    return _need(view, state, "forbid", want.leads, until)
+
+
+def _block(state: TargetState, view: AccountView, want: Desired, now: Millis, ctx: Context) -> Need | None:
+    operation = view.serves.get("block_regions")
+    if operation is None:
+        return None
+    until, clamped = reach(want.until, operation, now)
+    block = state.block
+    if (
+        block is not None
+        and set(block.regions) == set(want.regions)
+        and not _must_move(block, want, until, clamped, now, ctx)
+    ):
+        return None
+    return _need(view, state, "block_regions", want.leads, until, want.regions)
+
+
+def _must_move(
+    has: Ban | Block, want: Desired, until: Millis | None, clamped: bool, now: Millis, ctx: Context
+) -> bool:
+    """Whether an end in force is wrong by more than may be: too early by its slack, or ours and too late.
+
+    What a verdict's slack left open is made up for shortly before the end, and so is a vendor's maximum.
+    """
+    gap = end(until) - end(has.until)
+    if gap > GRAIN:
+        if now >= renew_at(has.since, has.until):
+            return True
+        longest = max((end(hold.until) - hold.placed_at for hold in want.leads), default=0)
+        return not clamped and gap > slack(longest, ctx.policy.absorb_slack)
+    ours = not isinstance(has, Ban) or has.ours
+    return ours and gap < -GRAIN and not clamped
+
+
+def _read(state: TargetState, view: AccountView) -> Need | None:
+    reading = state.reading
+    if reading is None:
+        return None
+    operation = view.serves.get(reading.left[0])
+    if operation is None:
+        return None
+    check = reading.why == "check"
+    priority: Priority = _urgency(state.holds) if reading.why in ("cut", "forbid") else "normal"
+    if reading.why == "ask":
+        priority = state.asks[0].priority if state.asks else "high"
+    return Need(
+        reading.left[0],
+        operation,
+        priority,
+        since=reading.since,
+        not_before=state.retry_at,
+        cursor=reading.cursor,
+        check=check,
+    )
+
+
+def _need(
+    view: AccountView,
+    state: TargetState,
+    purpose: Purpose,
+    holds: tuple[Hold, ...],
+    until: Millis | None = None,
+    regions: tuple[str, ...] = (),
+) -> Need | None:
+    operation = view.serves.get(purpose)
+    if operation is None:
+        return None
+    waiting = [hold for hold in holds if hold.phase == "waiting"]
+    return Need(
+        purpose,
+        operation,
+        _urgency(waiting or holds),
+        since=min((hold.placed_at for hold in waiting), default=state.retry_at),
+        not_before=state.retry_at,
+        until=until,
+        regions=regions,
+        not_after=until,
+    )
+
+
+def _urgency(holds: Iterable[Hold]) -> Priority:
+    return min((hold.priority for hold in holds), key=PRIORITIES.index, default="high")

@@ -1,0 +1,74 @@
+"""What a step may know besides the state and the event: policy, routes, what each vendor can do."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from worker.core.policy import Policy
+from worker.core.routes import Route
+from worker.events.result import WorkerRef
+from worker.vendors.base import Operation, VendorSpec
+from worker.words import Action, Millis, Priority, Purpose
+
+
+@dataclass(frozen=True, slots=True)
+class AccountView:
+    """What the machine needs of an account: its vendor's powers."""
+
+    vendor: str
+    serves: Mapping[Purpose, Operation]
+    forbid_cuts: bool = True
+
+    @classmethod
+    def of(cls, spec: VendorSpec) -> "AccountView":
+        """Return the view of an account at this vendor."""
+        serves = {
+            purpose: operation for operation in spec.operations.values() for purpose in operation.serves
+        }
+        return cls(spec.name, serves, spec.forbid_cuts)
+
+
+class GuardView(Protocol):
+    """Which guard, if any, parks one more action now. Asking changes nothing."""
+
+    def parks(
+        self,
+        *,
+        account: str,
+        tenant: str | None,
+        rule: str | None,
+        action: Action,
+        priority: Priority,
+        now: Millis,
+    ) -> str | None:
+        """Return the guard's name, or None."""
+        ...
+
+
+class NoGuards:
+    """No guard is configured."""
+
+    def parks(
+        self,
+        *,
+        account: str,  # noqa: ARG002 - the protocol's names
+        tenant: str | None,  # noqa: ARG002
+        rule: str | None,  # noqa: ARG002
+        action: Action,  # noqa: ARG002
+        priority: Priority,  # noqa: ARG002
+        now: Millis,  # noqa: ARG002
+    ) -> str | None:
+        """Park nothing."""
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The surroundings of a step. ``stopped`` are the accounts whose login was refused."""
+
+    policy: Policy
+    accounts: Mapping[str, AccountView]
+    worker: WorkerRef
+    routes: tuple[Route, ...] = ()
+    stopped: frozenset[str] = frozenset()
+    guards: GuardView = field(default_factory=NoGuards)

@@ -1,0 +1,138 @@
+"""Commands of humans, and what the platform tells about broadcasts."""
+
+from dataclasses import replace
+
+from worker.core.accept import targets_of
+from worker.core.state import Ask, Cause, Hold, Rest
+from worker.core.whole import Whole
+from worker.events.incoming import Command, StreamEvent
+from worker.words import READS, Millis, Target
+
+COMMANDS_SEEN_FOR: Millis = 86_400_000
+"""For how long a command's id is remembered."""
+
+
+def command(whole: Whole, order: Command, place: str, traceparent: str | None) -> None:
+    """Take a command into account; it gets one terminal result for each target it touches."""
+    cause = Cause(
+        command_id=order.command_id,
+        session_id=order.stream.session.id if order.stream.session else None,
+        policy_version=whole.ctx.policy.version,
+        traceparent=traceparent,
+        by=order.by,
+        received_at=whole.now,
+        decided_at=whole.now,
+    )
+    if not whole.first_time(f"command {order.command_id}", whole.now + COMMANDS_SEEN_FOR):
+        detail = "This command was seen before; its terminal result is or will be elsewhere."
+        whole.tell(cause, "duplicate", detail, reason="seen", nonce=place)
+        return
+    match order.command:
+        case "release":
+            _release(whole, order, cause)
+        case "approve":
+            count = sum(turn.unpark(_named(order)) for turn in whole.touch_all())
+            _let_go(whole, cause, count, f"Approved by {order.by}.")
+        case "reject":
+            _reject(whole, order, cause)
+        case "extend":
+            ask = Ask(cause, "extend")
+            if not sum(turn.extend(ask, _named(order), order.until) for turn in whole.touch_all()):
+                whole.tell(cause, "no_action", "There was no such hold.", reason="no_hold")
+        case "query":
+            _query(whole, order, cause)
+
+
+def stream_event(whole: Whole, told: StreamEvent) -> None:
+    """Take note of a broadcast that started or ended."""
+    whole.hear_of(told.stream)
+    if told.stream_event == "ended" and told.stream.session is not None:
+        whole.end_session(told.stream.session.id)
+
+
+def _named(order: Command, *parked: str) -> "_Named":
+    return _Named(order.holds, parked)
+
+
+class _Named:
+    """Whether a command means a hold: those it names, or all; only parked ones where ``parked`` is given."""
+
+    def __init__(self, ids: tuple[str, ...] | None, parked: tuple[str, ...]) -> None:
+        self._ids = None if ids is None else frozenset(ids)
+        self._parked = parked
+
+    def __call__(self, hold: Hold) -> bool:
+        if self._parked and hold.parked not in self._parked:
+            return False
+        return self._ids is None or hold.id in self._ids
+
+
+def _release(whole: Whole, order: Command, cause: Cause) -> None:
+    named = _named(order)
+    categories = {
+        hold.category
+        for turn in whole.touch_all()
+        for hold in turn.state.holds
+        if named(hold) and hold.category
+    }
+    why = f"Released by {order.by}"
+    found = sum(turn.release(Ask(cause, "release"), named, why) for turn in whole.touch_all())
+    if not found:
+        whole.tell(cause, "no_action", "There was no such hold.", reason="no_hold")
+        return
+    session = whole.state.session
+    until = whole.now + whole.ctx.policy.release_cooloff
+    rests = (Rest(category, session.id if session else None, until) for category in sorted(categories))
+    whole.state = replace(whole.state, rests=(*whole.state.rests, *rests))
+
+
+def _reject(whole: Whole, order: Command, cause: Cause) -> None:
+    named = _named(order, "approval", "guard", "pause")
+    why = f"Rejected by {order.by}"
+    count = sum(turn.release(None, named, why) for turn in whole.touch_all())
+    _let_go(whole, cause, count, f"{why}.")
+
+
+def _let_go(whole: Whole, cause: Cause, count: int, detail: str) -> None:
+    if count:
+        whole.tell(cause, "applied", detail, reason="command")
+    else:
+        whole.tell(cause, "no_action", "There was nothing parked.", reason="no_hold")
+
+
+def _query(whole: Whole, order: Command, cause: Cause) -> None:
+    named = None
+    if order.stream.targets:
+        named = tuple(
+            dict.fromkeys(
+                Target(target.account, target.app, target.stream, target.push_domain, target.play_domain)
+                for target in order.stream.targets
+            )
+        )
+    known = tuple(target.target for target in whole.state.targets.values())
+    targets = named or tuple(dict.fromkeys((*known, *targets_of(whole, None, None))))
+    if not targets:
+        whole.tell(
+            cause, "no_action", "The stream has no known target, and no route matches.", reason="no_target"
+        )
+    for target in targets:
+        view = whole.ctx.accounts.get(target.account)
+        if view is None:
+            detail = f'The account "{target.account}" is not configured.'
+            whole.tell(
+                cause, "failed", detail, target=target, action="query", reason="config", error="config"
+            )
+        elif not READS & set(view.serves):
+            detail = f"{view.vendor} has no call that reads what is in force."
+            whole.tell(
+                cause,
+                "failed",
+                detail,
+                target=target,
+                action="query",
+                reason="unsupported",
+                error="unsupported",
+            )
+        else:
+            turn = whole.turn_at(target)
+            turn.state = replace(turn.state, asks=(*turn.state.asks, Ask(cause, "query")))

@@ -1,0 +1,225 @@
+"""What facts that were read change at a target: a doubt, a query or a check comes to its end."""
+
+from dataclasses import replace
+
+from worker.core.holds import GRAIN, desired, end
+from worker.core.outcome import Facts
+from worker.core.state import Ban, Block, Cut, Hold, Reading
+from worker.core.turn import BACKOFF_BASE, Turn
+
+
+def observed(turn: Turn, facts: Facts) -> None:
+    """Add what a read showed to the reading under way; conclude it when that was the last read."""
+    reading = turn.state.reading
+    if reading is None:
+        return
+    turn.calm()
+    reading = replace(reading, facts=_merge(reading.facts, facts), left=reading.left[1:], cursor=None)
+    if reading.left:
+        turn.state = replace(turn.state, reading=reading)
+        return
+    turn.state = replace(turn.state, reading=None)
+    match reading.why:
+        case "cut":
+            _was_it_cut(turn, reading)
+        case "forbid":
+            _was_it_forbidden(turn, reading.facts)
+        case "ask":
+            ask = next(ask for ask in turn.state.asks if ask.kind == "query")
+            turn.answer(ask, "observed", _sentence(reading.facts), facts=reading.facts)
+            asks = tuple(other for other in turn.state.asks if other is not ask)
+            turn.state = replace(turn.state, asks=asks)
+        case "check":
+            _checked(turn, reading.facts)
+
+
+def _merge(known: Facts, new: Facts) -> Facts:
+    return Facts(
+        forbidden=known.forbidden if new.forbidden is None else new.forbidden,
+        forbidden_until=known.forbidden_until if new.forbidden is None else new.forbidden_until,
+        live=known.live if new.live is None else new.live,
+        live_since=known.live_since if new.live is None else new.live_since,
+        regions=known.regions if new.regions is None else new.regions,
+        regions_until=known.regions_until if new.regions is None else new.regions_until,
+        in_progress=known.in_progress or new.in_progress,
+    )
+
+
+def _sentence(facts: Facts) -> str:
+    said = {True: "yes", False: "no", None: "unknown"}
+    regions = "unknown" if facts.regions is None else ", ".join(facts.regions) or "none"
+    return f"Forbidden: {said[facts.forbidden]}. Live: {said[facts.live]}. Regions blocked: {regions}."
+
+
+def _was_it_cut(turn: Turn, reading: Reading) -> None:
+    """Resolve a doubtful cut: not live, or live since later, means that it happened."""
+    facts = reading.facts
+    later = facts.live and facts.live_since is not None and facts.live_since > reading.since
+    if facts.live is False or later:
+        was_cut(turn)
+    elif facts.live is None:
+        ambiguous(turn)
+
+
+def _was_it_forbidden(turn: Turn, facts: Facts) -> None:
+    """Resolve an AlreadySo: whose ban, and until when, decides whether its end must be moved."""
+    want = desired(turn.state.holds, turn.now)
+    if facts.forbidden is None:
+        turn.state = replace(turn.state, ban=Ban(want.until, turn.now, ours=False))
+    elif facts.forbidden:
+        until = want.until if facts.forbidden_until is None else facts.forbidden_until
+        enough = end(until) >= end(want.until)
+        turn.state = replace(turn.state, ban=Ban(until, turn.now, ours=not enough))
+    else:
+        turn.state = replace(turn.state, retry_at=turn.now + BACKOFF_BASE)
+
+
+def _checked(turn: Turn, facts: Facts) -> None:
+    """Hold what a verification saw against what should be so."""
+    check = turn.state.check
+    if check is None:
+        return
+    last = check.index + 1 >= len(turn.ctx.policy.verify_after)
+    turn.state = replace(turn.state, check=replace(check, index=check.index + 1))
+    if turn.state.ban is not None:
+        _check_ban(turn, facts, turn.state.ban, last=last)
+    if turn.state.block is not None and facts.regions is not None and not facts.in_progress:
+        _check_block(turn, facts, turn.state.block, last=last)
+    turn.each(lambda hold: _check_cut(turn, facts, hold, last=last))
+    if last:
+        turn.each(lambda hold: _check_failed(turn, facts, hold))
+
+
+def _check_ban(turn: Turn, facts: Facts, ban: Ban, *, last: bool) -> None:
+    if facts.forbidden is False:
+        if last or not _unverified(turn, "forbid"):
+            _gone(turn, last=last)
+        return
+    if facts.live:
+        began = facts.live_since
+        if (began is not None and began > ban.since) or last:
+            _reappeared(turn)
+        return
+    if facts.forbidden is None and facts.live is None:
+        return
+    if (
+        facts.forbidden
+        and facts.forbidden_until is not None
+        and end(ban.until) - GRAIN > facts.forbidden_until
+    ):
+        if last:
+            turn.state = replace(turn.state, ban=replace(ban, until=facts.forbidden_until))
+        return
+    detail = "The vendor's answer shows it" + (" and the stream is not live." if facts.live is False else ".")
+    turn.each(lambda hold: _verified(turn, hold, "forbid", detail))
+
+
+def _unverified(turn: Turn, action: str) -> bool:
+    return any(hold.phase == "applied" and hold.action == action for hold in turn.state.holds)
+
+
+def _verified(turn: Turn, hold: Hold, action: str, detail: str) -> Hold:
+    if hold.phase != "applied" or hold.action != action:
+        return hold
+    return turn.tell(hold, "verified", detail, reason="policy", verified_at=turn.now)
+
+
+def _gone(turn: Turn, *, last: bool) -> None:
+    """Take back what the vendor does not have: it never took hold (says the last check), or vanished."""
+    told = False
+
+    def change(hold: Hold) -> Hold:
+        nonlocal told
+        if hold.action != "forbid" or hold.phase != "closed" or told or not hold.active or hold.covered:
+            return hold
+        told = True
+        return turn.tell(hold, "drifted", "The vendor no longer had it; it is applied again.", reason="check")
+
+    if not _unverified(turn, "forbid"):
+        turn.each(change)
+    turn.state = replace(turn.state, ban=None)
+    if last:
+        turn.retry_at_reconcile()
+
+
+def _reappeared(turn: Turn) -> None:
+    """Live again although forbidden: cut and forbid again, within the policy's limit."""
+    state, policy, now = turn.state, turn.ctx.policy, turn.now
+    recent = tuple(at for at in state.recuts if at > now - policy.recut_within)
+    limited = len(recent) >= policy.recut_limit
+    told = False
+
+    def change(hold: Hold) -> Hold:
+        nonlocal told
+        if told or hold.action != "forbid" or not hold.active or hold.covered:
+            return hold
+        told = True
+        if limited:
+            return turn.tell(hold, "reappeared", "It is live again; the limit is reached.", reason="limit")
+        return turn.tell(hold, "reappeared", "It is live again; it is forbidden again.", reason="live")
+
+    turn.each(change)
+    if not limited:
+        turn.state = replace(turn.state, ban=None, recuts=(*recent, now))
+
+
+def _check_block(turn: Turn, facts: Facts, block: Block, *, last: bool) -> None:
+    if set(block.regions) <= set(facts.regions or ()):
+        turn.each(lambda hold: _verified(turn, hold, "block_regions", "The vendor's answer shows it."))
+    elif last:
+        turn.state = replace(turn.state, block=None)
+        turn.retry_at_reconcile()
+
+
+def _check_cut(turn: Turn, facts: Facts, hold: Hold, *, last: bool) -> Hold | None:
+    if hold.action != "cut" or hold.phase != "applied" or facts.live is None:
+        return hold
+    cut = turn.state.cut
+    if facts.live is False:
+        turn.tell(hold, "verified", "The stream is not live.", reason="policy", verified_at=turn.now)
+        return None
+    if last and cut is not None and facts.live_since is not None and facts.live_since > cut.at:
+        detail = "The broadcast was ended; the stream has started again since."
+        turn.tell(hold, "applied", detail, reason="live_again", terminal=True)
+        return None
+    return hold
+
+
+def _check_failed(turn: Turn, facts: Facts, hold: Hold) -> Hold | None:
+    """After the last check: what was looked at and not seen has failed."""
+    seen = {"forbid": facts.forbidden is not None or facts.live is not None, "cut": facts.live is not None}
+    if hold.phase != "applied" or not seen.get(hold.action, facts.regions is not None):
+        return hold
+    detail = "The vendor acknowledged it, but the last check still does not show it."
+    hold = turn.tell(hold, "failed", detail, reason="not_verified", error="vendor")
+    return None if hold.action == "cut" else hold
+
+
+def was_cut(turn: Turn) -> None:
+    """Note that the vendor ended the broadcast, and tell the cuts that waited for it."""
+    waiting = [hold for hold in turn.state.holds if hold.action == "cut" and hold.phase == "waiting"]
+    cause = waiting[0].cause if waiting else None
+    session = cause.session_id if cause else None
+    verdict = cause.verdict_id if cause else None
+    turn.state = replace(turn.state, cut=Cut(turn.now, session, verdict))
+
+    def told(hold: Hold) -> Hold | None:
+        if hold.action != "cut" or hold.phase != "waiting" or not hold.active:
+            return hold
+        hold = turn.applied(hold, "The vendor ended the broadcast.")
+        return None if hold.phase == "closed" else hold
+
+    turn.each(told)
+
+
+def ambiguous(turn: Turn) -> None:
+    """Give up on cuts of which nobody can say whether they happened."""
+    detail = "The cut may have happened, and the vendor cannot tell."
+
+    def failed(hold: Hold) -> Hold | None:
+        if hold.action != "cut" or hold.phase != "waiting":
+            return hold
+        turn.tell(hold, "failed", detail, reason="gave_up", error="ambiguous")
+        return None
+
+    turn.each(failed)

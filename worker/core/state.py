@@ -1,0 +1,240 @@
+"""What is remembered of a stream: the value of its record in the state topic.
+
+::
+
+    StreamState
+    ├── session, past         which broadcast is current, which are over
+    ├── seen                  ids of recent verdicts and commands (as digests), and when to forget them
+    ├── rests                 categories a human has released: machines rest until then
+    └── targets               for each place where the stream runs, a TargetState:
+        ├── holds             why something is in force: one demand per verdict
+        ├── asks              commands (and clears, queries) that wait for their terminal result
+        ├── ban, block        what the vendor last told us is in force
+        ├── call              the one call under way: granted, committed, perhaps sent
+        ├── reading           facts being gathered: for a doubt, a query or a verification
+        ├── check             the verification to come
+        └── attempts, spent   requests made for the open demands; calls that still count in a quota
+
+All of it is immutable; a step makes a new one. Only what differs from the default is written.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pydantic import TypeAdapter
+
+from worker.core.outcome import Facts, OutcomeWord
+from worker.words import Action, ErrorClass, Millis, Origin, Priority, Purpose, Session, Severity, Target
+
+Phase = Literal["waiting", "applied", "closed"]
+"""Of a hold: not acknowledged yet; acknowledged, its check is to come; its terminal result is out."""
+
+Parked = Literal["approval", "guard", "pause", "account"]
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """The event that results answer: ids, times, and what each of its results repeats."""
+
+    verdict_id: str | None = None
+    command_id: str | None = None
+    tenant: str | None = None
+    session_id: str | None = None
+    severity: Severity | None = None
+    policy_version: str | None = None
+    traceparent: str | None = None
+    by: str | None = None
+    detected_at: Millis | None = None
+    received_at: Millis | None = None
+    decided_at: Millis | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """One verdict's demand at one target. ``until`` None is permanent (a cut has no end at all).
+
+    ``session`` is set when the demand is bound to one broadcast. ``expires_at`` bounds how long it is
+    tried before it counts as stale or failed. ``covered``: a stronger hold stands before it, and it has
+    not come into force itself. ``over``: the broadcast it is bound to has ended. ``told`` counts its
+    non-terminal results.
+    """
+
+    id: str
+    cause: Cause
+    action: Action
+    origin: Origin
+    category: str
+    priority: Priority
+    expires_at: Millis
+    placed_at: Millis
+    until: Millis | None = None
+    regions: tuple[str, ...] = ()
+    rule: str | None = None
+    session: Session | None = None
+    verify: bool = True
+    phase: Phase = "waiting"
+    parked: Parked | None = None
+    sent: bool = False
+    covered: bool = False
+    over: bool = False
+    called_at: Millis | None = None
+    answered_at: Millis | None = None
+    told: int = 0
+
+    @property
+    def active(self) -> bool:
+        """Whether it counts in what should be in force (a stopped account does not change the demand)."""
+        return self.parked is None or self.parked == "account"
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A command, clear, withdraw or query that waits for its terminal result at this target."""
+
+    cause: Cause
+    kind: Literal["release", "extend", "query"]
+    priority: Priority = "high"
+    expires_at: Millis | None = None
+    hold: str | None = None
+    rule: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ban:
+    """The stream is forbidden at the vendor until then. ``ours``: we asked for it, so we may end it.
+
+    ``clamped``: the vendor takes no later end; it is renewed in time. ``fixed``: the vendor would not
+    move its end; to change it, it is lifted and set again.
+    """
+
+    until: Millis | None
+    since: Millis
+    ours: bool = True
+    clamped: bool = False
+    fixed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """These regions are blocked at the vendor until then."""
+
+    regions: tuple[str, ...]
+    until: Millis | None
+    since: Millis
+    clamped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """The last broadcast we ended, and because of what."""
+
+    at: Millis
+    session_id: str | None
+    verdict_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class UnderWay:
+    """The call under way. ``at`` is when it was granted."""
+
+    id: str
+    purpose: Purpose
+    operation: str
+    at: Millis
+    until: Millis | None = None
+    regions: tuple[str, ...] = ()
+    pays: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Facts being gathered, one read after the other. ``since``: facts from before it do not count.
+
+    ``why``: ``cut`` or ``forbid`` resolve a doubt about that call, ``ask`` answers the first query,
+    ``check`` is a verification.
+    """
+
+    why: Literal["cut", "forbid", "ask", "check"]
+    left: tuple[Purpose, ...]
+    since: Millis
+    facts: Facts = field(default_factory=Facts)
+    cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """The verification to come: the ``index``-th since ``since``."""
+
+    since: Millis
+    index: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """One request on the wire, as results tell it."""
+
+    n: int
+    operation: str
+    at: Millis
+    duration: Millis | None
+    outcome: OutcomeWord
+    http_status: int | None = None
+    vendor_code: str | None = None
+    vendor_request_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TargetState:
+    """What is so, what should be so and what is being done about it at one target."""
+
+    target: Target
+    holds: tuple[Hold, ...] = ()
+    asks: tuple[Ask, ...] = ()
+    ban: Ban | None = None
+    block: Block | None = None
+    cut: Cut | None = None
+    call: UnderWay | None = None
+    reading: Reading | None = None
+    check: Check | None = None
+    retry_at: Millis = 0
+    tries: int = 0
+    error: ErrorClass | None = None
+    recuts: tuple[Millis, ...] = ()
+    attempts: tuple[Tried, ...] = ()
+    spent: tuple[tuple[str, Millis], ...] = ()
+    seq: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """After a human release: machine verdicts of this category (on this session) rest until then."""
+
+    category: str
+    session_id: str | None
+    until: Millis
+
+
+@dataclass(frozen=True, slots=True)
+class StreamState:
+    """Everything the worker knows about one stream. ``offset`` is the last input offset applied."""
+
+    key: str
+    session: Session | None = None
+    past: tuple[str, ...] = ()
+    seen: dict[str, Millis] = field(default_factory=dict)
+    rests: tuple[Rest, ...] = ()
+    targets: dict[str, TargetState] = field(default_factory=dict)
+    offset: int = -1
+
+
+_CODEC = TypeAdapter(StreamState)
+
+
+def encode(state: StreamState) -> bytes:
+    """Return the state's JSON."""
+    return _CODEC.dump_json(state, exclude_defaults=True)
+
+
+def decode(value: bytes) -> StreamState:
+    """Return the state of some JSON; ValueError (pydantic's) when it is not ours."""
+    return _CODEC.validate_json(value)

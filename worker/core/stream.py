@@ -1,0 +1,187 @@
+"""The heart: what an event changes for one stream. One pure function, one stream at a time.
+
+::
+
+                     ┌──────────────────────────── seen before ──► duplicate
+    verdict ──► id ──┤ expired ──► stale     over ──► wrong_session
+                     └► policy ──► no_action | failed | shadow
+                           │ for each target
+                           ▼
+        absorbed ◄── covered?   approval, guard ──► held ──► (approve)
+                           │                                   │
+                           ▼                                   ▼
+                        HOLD waiting ── Grant ─► call under way ── Answered ─┐
+                           ▲  ▲                        │                     │
+                           │  └── again, with backoff ◄┴── not done          │ done
+         superseded ◄──────┤                                                 ▼
+         stale, failed ◄───┘ expires_at            applied ──► check ──► verified | failed
+                                                      ▲   └──► reappeared, drifted: again
+                    release, clear, withdraw ──► lift ┘   until ──► expired ──► lift, if the vendor has no end
+
+A step returns the stream's new state (None: nothing is left to remember), the results to publish, the
+call that a grant made, and what each touched target needs next. Offsets, quotas, partitions and the
+wire are none of its business.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import assert_never
+
+from worker.core import answers
+from worker.core.accept import accept
+from worker.core.calls import Need
+from worker.core.context import Context
+from worker.core.holds import FOREVER
+from worker.core.orders import command, stream_event
+from worker.core.outcome import Outcome
+from worker.core.settle import settle
+from worker.core.state import StreamState, TargetState, UnderWay
+from worker.core.turn import Turn
+from worker.core.whole import Whole
+from worker.events.incoming import Command, StreamEvent, Verdict
+from worker.events.result import Result
+from worker.words import Call, Millis
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A verdict, command or stream event came in. ``place`` names its record: partition@offset."""
+
+    event: Verdict | Command | StreamEvent
+    place: str
+    traceparent: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """The schedule has a slot for what a target needs. ``pays``: this call is the one that is counted."""
+
+    target: str
+    pays: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A call was answered. ``started_at`` None: it never left. ``jitter`` in [0, 1)."""
+
+    target: str
+    call: str
+    outcome: Outcome
+    started_at: Millis | None
+    jitter: float
+
+
+@dataclass(frozen=True, slots=True)
+class Woke:
+    """Time has passed, or something around the stream has changed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """The state was read from the state topic. ``in_flight``: calls this very process still has under way."""
+
+    in_flight: frozenset[str] = frozenset()
+
+
+Event = Received | Grant | Answered | Woke | Restored
+
+
+@dataclass(slots=True)
+class Step:
+    """What one turn of the machine gives. ``needs`` has an entry for each touched target."""
+
+    state: StreamState | None
+    results: list[Result]
+    needs: dict[str, Need | None] = field(default_factory=dict)
+    call: Call | None = None
+    wake_at: Millis = FOREVER
+
+
+def step(state: StreamState, event: Event, now: Millis, ctx: Context) -> Step:
+    """Return what an event changes. The same arguments always give the same step."""
+    whole = Whole(ctx, state, now)
+    call: Call | None = None
+    match event:
+        case Received():
+            _receive(whole, event)
+        case Grant():
+            call = _grant(whole, event)
+        case Answered():
+            turn = whole.turn(event.target)
+            if turn is not None:
+                answers.answered(turn, event.call, event.outcome, event.started_at, event.jitter)
+        case Woke():
+            whole.touch_all()
+        case Restored():
+            for turn in whole.touch_all():
+                if turn.state.call is not None and turn.state.call.id not in event.in_flight:
+                    answers.interrupted(turn)
+        case _:
+            assert_never(event)
+    return _finish(whole, call)
+
+
+def _receive(whole: Whole, received: Received) -> None:
+    match received.event:
+        case Verdict() as verdict:
+            accept(whole, verdict, received.place, received.traceparent)
+        case Command() as order:
+            command(whole, order, received.place, received.traceparent)
+        case StreamEvent() as told:
+            stream_event(whole, told)
+        case _:
+            assert_never(received.event)
+
+
+def _grant(whole: Whole, event: Grant) -> Call | None:
+    """Turn a need into the call under way; None when the target no longer needs any."""
+    turn = whole.turn(event.target)
+    if turn is None:
+        return None
+    settle(turn)
+    wanted = turn.need()
+    if wanted is None or wanted.not_before > whole.now:
+        return None
+    call = wanted.call(whole.state.key, turn.state)
+    turn.state = replace(
+        turn.state,
+        seq=turn.state.seq + 1,
+        call=UnderWay(
+            call.id, call.purpose, call.operation, whole.now, call.until, call.regions, pays=event.pays
+        ),
+    )
+    return call
+
+
+def _finish(whole: Whole, call: Call | None) -> Step:
+    step = Step(None, whole.results, call=call)
+    for name, turn in whole.turns.items():
+        if not turn.quiet:
+            settle(turn)
+            step.needs[name] = turn.need()
+        step.results.extend(turn.results)
+    state, now, ctx = whole.close(), whole.now, whole.ctx
+    targets = {name: target for name, target in state.targets.items() if not _idle(target) or target.spent}
+    if len(targets) != len(state.targets):
+        state = replace(state, targets=targets)
+    busy = [target for target in targets.values() if not _idle(target)]
+    if not busy and now >= _forget_at(state):
+        return step
+    step.state = state
+    wakes = [Turn(ctx, state.key, target, now).wake_at() for target in busy]
+    step.wake_at = min(wakes) if busy else _forget_at(state)
+    return step
+
+
+def _idle(target: TargetState) -> bool:
+    """Whether nothing is in force, under way, asked or demanded at a target."""
+    return not (target.holds or target.asks or target.ban or target.block or target.call or target.reading)
+
+
+SPENT_KEPT: Millis = 86_400_000
+"""For how long a call may still count in a vendor's quota: the longest documented window is a day."""
+
+
+def _forget_at(state: StreamState) -> Millis:
+    """Return when an idle stream has nothing recent any more."""
+    spent = (at + SPENT_KEPT for target in state.targets.values() for _, at in target.spent)
+    return max((*state.seen.values(), *(rest.until for rest in state.rests), *spent), default=0)

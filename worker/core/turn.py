@@ -1,0 +1,298 @@
+"""One turn of one target: the working copy that a step changes and tells results from."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from worker.core.calls import Need, need, renew_at
+from worker.core.context import AccountView, Context
+from worker.core.holds import FOREVER, covers, end, in_force, slack
+from worker.core.outcome import Facts
+from worker.core.results import result
+from worker.core.state import Ask, Check, Hold, Parked, TargetState
+from worker.events.result import Result
+from worker.words import READS, ErrorClass, Millis, Purpose, ResultOutcome
+
+CHECK_GRACE: Millis = 60_000
+"""How long after its last check a verification may still wait for the read quota."""
+
+
+BACKOFF_BASE: Millis = 500
+"""The first retry waits up to this long, each further one up to twice as long."""
+COVERED_KEPT = 16
+"""How many covered demands of one kind a target remembers, each outlasted by the next."""
+
+
+class Turn:
+    """A target while a step works on it. ``state`` is replaced, never changed; ``results`` grow."""
+
+    def __init__(self, ctx: Context, key: str, state: TargetState, now: Millis) -> None:
+        self.ctx = ctx
+        self.key = key
+        self.state = state
+        self.now = now
+        self.results: list[Result] = []
+        self.quiet = False
+        """Nothing happened that could change what is needed: there is no order to be brought in."""
+
+    @property
+    def view(self) -> AccountView | None:
+        """What the account's vendor can do; None when the account is no longer configured."""
+        return self.ctx.accounts.get(self.state.target.account)
+
+    # -- telling -------------------------------------------------------------------------------------
+
+    def tell(
+        self,
+        hold: Hold,
+        outcome: ResultOutcome,
+        detail: str,
+        *,
+        terminal: bool | None = None,
+        reason: str | None = None,
+        error: ErrorClass | None = None,
+        caused_by: str | None = None,
+        verified_at: Millis | None = None,
+    ) -> Hold:
+        """Publish a result about a hold and return the hold as it is afterwards."""
+        told = result(
+            self.ctx,
+            self.key,
+            hold.cause,
+            outcome,
+            self.now,
+            target=self.state.target,
+            terminal=terminal,
+            hold=hold,
+            reason=reason,
+            detail=detail,
+            error=error,
+            caused_by=caused_by,
+            attempts=self.state.attempts,
+            verified_at=verified_at,
+            nonce=str(hold.told),
+        )
+        self.results.append(told)
+        return replace(hold, phase="closed") if told.terminal else replace(hold, told=hold.told + 1)
+
+    def answer(
+        self,
+        ask: Ask,
+        outcome: ResultOutcome,
+        detail: str,
+        *,
+        reason: str | None = None,
+        error: ErrorClass | None = None,
+        facts: Facts | None = None,
+    ) -> None:
+        """Publish the terminal result of a command, clear, withdraw or query."""
+        self.results.append(
+            result(
+                self.ctx,
+                self.key,
+                ask.cause,
+                outcome,
+                self.now,
+                target=self.state.target,
+                action="query" if ask.kind == "query" else None,
+                hold_id=ask.hold,
+                rule=ask.rule,
+                reason=reason,
+                detail=detail,
+                error=error,
+                facts=facts,
+                attempts=self.state.attempts,
+            )
+        )
+
+    def each(self, change: Callable[[Hold], Hold | None]) -> None:
+        """Replace every hold by what ``change`` makes of it; None drops it."""
+        kept = [after for hold in self.state.holds if (after := change(hold)) is not None]
+        self.state = replace(self.state, holds=tuple(kept))
+
+    # -- demands -------------------------------------------------------------------------------------
+
+    def place(self, hold: Hold) -> None:
+        """Take a new demand: absorbed if one that covers it stands, parked if it has to wait for a human."""
+        before = self._covering(hold)
+        if before is not None:
+            detail = "A demand that covers it is in force or under way."
+            caused_by = before if isinstance(before, str) else before.cause.verdict_id
+            hold = self.tell(hold, "absorbed", detail, reason="policy", caused_by=caused_by)
+            self.quiet = True
+            if hold.action == "cut":
+                return
+            hold = replace(hold, covered=True)
+            self._keep_few(hold)
+        elif hold.parked is not None:
+            hold = self.tell(hold, "held", PARKED[hold.parked], reason=hold.parked)
+        self.state = replace(self.state, holds=(*self.state.holds, hold))
+
+    def _keep_few(self, new: Hold) -> None:
+        """Forget the oldest covered demand that a newer one like it outlasts, where there are many.
+
+        A flood of verdicts on one stream must not make its state grow without bound.
+        """
+        like = [hold for hold in self.state.holds if hold.covered and _outlasts(new, hold)]
+        if len(like) >= COVERED_KEPT:
+            self.each(lambda hold: None if hold is like[0] else hold)
+
+    def _covering(self, new: Hold) -> Hold | str | None:
+        """Return the hold (or the verdict of a cut already made) that makes a new demand needless."""
+        cut = self.state.cut
+        if new.action == "cut" and cut is not None and cut.verdict_id and new.cause.detected_at is not None:
+            same = cut.session_id is None or cut.session_id == new.cause.session_id
+            if same and new.cause.detected_at <= cut.at:
+                return cut.verdict_id
+        length = end(new.until) - new.placed_at
+        allowed = slack(length, self.ctx.policy.absorb_slack)
+        for hold in self.state.holds:
+            if not hold.active or end(hold.until) <= self.now:
+                continue
+            if hold.phase == "closed" and not in_force(self.state, hold, self.now):
+                continue
+            if hold.action == "cut" and hold.session != new.session:
+                continue
+            if covers(hold, new.action, new.until, new.regions, allowed):
+                return hold
+        return None
+
+    def release(self, ask: Ask | None, gone: Callable[[Hold], bool], why: str) -> int:
+        """Lift the holds that ``gone`` names; return how many. ``ask`` is answered once that is done."""
+        count = 0
+
+        def lifted(hold: Hold) -> Hold | None:
+            nonlocal count
+            if not gone(hold):
+                return hold
+            count += 1
+            if hold.phase == "waiting":
+                self.tell(hold, "cancelled", f"{why} before it was applied.", reason="released")
+            elif hold.phase == "applied":
+                self.tell(hold, "applied", f"{why} before it was verified.", reason="released", terminal=True)
+            return None
+
+        self.each(lifted)
+        if count and ask is not None:
+            self.state = replace(self.state, asks=(*self.state.asks, ask))
+            if ask.cause.command_id is not None and self.state.ban is not None:
+                # A human's word also ends a ban that was there before us.
+                self.state = replace(self.state, ban=replace(self.state.ban, ours=True))
+        return count
+
+    def unpark(self, which: Callable[[Hold], bool]) -> int:
+        """Let parked demands go; return how many."""
+        count = sum(1 for hold in self.state.holds if hold.parked is not None and which(hold))
+        self.each(lambda hold: replace(hold, parked=None) if hold.parked and which(hold) else hold)
+        return count
+
+    def extend(self, ask: Ask, which: Callable[[Hold], bool], until: Millis | None) -> int:
+        """Move the end of the holds that ``which`` names; return how many."""
+        count = sum(1 for hold in self.state.holds if hold.action != "cut" and which(hold))
+        if count:
+            self.each(
+                lambda hold: replace(hold, until=until) if hold.action != "cut" and which(hold) else hold
+            )
+            self.state = replace(self.state, asks=(*self.state.asks, ask))
+        return count
+
+    def end_session(self, session_id: str) -> None:
+        """Mark what is bound to a broadcast that is over; ``settle`` ends it when no call is under way."""
+        self.each(
+            lambda hold: (
+                replace(hold, over=True)
+                if hold.session is not None and hold.session.id == session_id
+                else hold
+            )
+        )
+
+    # -- what demands become -------------------------------------------------------------------------
+
+    def calm(self) -> None:
+        """Let the next call go at once: the vendor answered."""
+        self.state = replace(self.state, tries=0, retry_at=0, error=None)
+
+    def retry_at_reconcile(self) -> None:
+        """Try what was given up again at the next reconciliation, or never when that is off."""
+        pause = self.ctx.policy.reconcile
+        self.state = replace(self.state, retry_at=FOREVER if pause is None else self.now + pause, tries=0)
+
+    def applied(self, hold: Hold, detail: str) -> Hold:
+        """Tell that a demand was acknowledged; terminal where no verification follows."""
+        if not self._verifies(hold):
+            return self.tell(hold, "applied", detail, reason="policy", terminal=True)
+        hold = self.tell(hold, "applied", detail, reason="policy", terminal=False)
+        if self.state.check is None:
+            self.restart_check()
+        return replace(hold, phase="applied")
+
+    def restart_check(self) -> None:
+        """Begin a verification anew, where the policy wants any."""
+        check = Check(since=self.now) if self.ctx.policy.verify_after else None
+        reading = self.state.reading
+        if reading is not None and reading.why == "check":
+            reading = None
+        self.state = replace(self.state, check=check, reading=reading)
+
+    def _verifies(self, hold: Hold) -> bool:
+        return hold.verify and bool(self.ctx.policy.verify_after) and bool(self.reads([hold]))
+
+    def reads(self, holds: Iterable[Hold]) -> tuple[Purpose, ...]:
+        """Return the reads that show whether these demands are met, as far as the vendor serves them."""
+        serves = self.view.serves if self.view is not None else {}
+        wanted = dict.fromkeys(purpose for hold in holds for purpose in _SHOWN_BY.get(hold.action, ()))
+        return tuple(purpose for purpose in wanted if purpose in serves)
+
+    def check_at(self, check: Check) -> Millis:
+        """Return when a verification is due."""
+        after = self.ctx.policy.verify_after
+        return check.since + after[min(check.index, len(after) - 1)]
+
+    def changing(self) -> bool:
+        """Whether a call that changes something is under way: its answer decides first."""
+        return self.state.call is not None and self.state.call.purpose not in READS
+
+    # -- afterwards ----------------------------------------------------------------------------------
+
+    def need(self) -> Need | None:
+        """Return what the target needs next."""
+        return need(self.state, self.now, self.ctx)
+
+    def wake_at(self) -> Millis:
+        """Return when time alone will change something here; FOREVER if it will not."""
+        state, times = self.state, [FOREVER]
+        for hold in state.holds:
+            times.append(end(hold.until))
+            if hold.phase == "waiting":
+                times.append(hold.expires_at)
+        times.extend(end(ask.expires_at) for ask in state.asks)
+        for has in (state.ban, state.block):
+            if has is not None:
+                times.append(end(has.until))
+                if any(hold.active and end(hold.until) > end(has.until) for hold in state.holds):
+                    times.append(renew_at(has.since, has.until))
+        if state.check is not None and self.ctx.policy.verify_after:
+            checking = state.reading is not None and state.reading.why == "check"
+            last = state.check.since + self.ctx.policy.verify_after[-1] + CHECK_GRACE
+            times.append(last if checking else self.check_at(state.check))
+        return min(at for at in times if at > self.now)
+
+
+def _outlasts(new: Hold, old: Hold) -> bool:
+    return (
+        all(getattr(new, name) == getattr(old, name) for name in ("action", "category", "origin", "session"))
+        and end(new.until) >= end(old.until)
+        and set(old.regions) <= set(new.regions)
+    )
+
+
+PARKED: dict[Parked, str] = {
+    "approval": "It waits for a human's approval.",
+    "guard": "A guard parked it: too many actions at once. It waits for a human.",
+    "pause": "Enforcement is paused.",
+    "account": "The vendor refuses the account's login; it is tried again every 30 s.",
+}
+_SHOWN_BY: dict[str, tuple[Purpose, ...]] = {
+    "forbid": ("read_forbid", "read_live"),
+    "block_regions": ("read_regions",),
+    "cut": ("read_live",),
+}

@@ -1,0 +1,164 @@
+"""A stream while a step works on it: the parts that belong to no single target."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from worker.core.context import Context
+from worker.core.results import result
+from worker.core.state import Cause, StreamState, TargetState
+from worker.core.turn import Turn
+from worker.events.incoming import StreamRef
+from worker.events.result import Result
+from worker.words import Action, ErrorClass, Millis, Mode, ResultOutcome, Session, Target, digest
+
+SEEN_AFTER_EXPIRY: Millis = 3_600_000
+"""For how long after its expiry a verdict's id is still remembered."""
+SEEN_KEPT = 4_000
+"""How many ids a stream remembers at most; beyond it the ones that may be forgotten first go first."""
+SEEN_PRUNED_EVERY = 64
+PAST_KEPT = 8
+SPENT_KEPT_CALLS = 64
+
+
+class Whole:
+    """The working copy of a stream. ``turns`` are the targets that this step has touched."""
+
+    def __init__(self, ctx: Context, state: StreamState, now: Millis) -> None:
+        self.ctx = ctx
+        self.state = state
+        self.now = now
+        self.results: list[Result] = []
+        self.turns: dict[str, Turn] = {}
+
+    def turn(self, target_id: str) -> Turn | None:
+        """Return the working copy of a known target."""
+        turn = self.turns.get(target_id)
+        if turn is None:
+            state = self.state.targets.get(target_id)
+            if state is None:
+                return None
+            turn = self.turns[target_id] = Turn(self.ctx, self.state.key, state, self.now)
+        return turn
+
+    def turn_at(self, target: Target) -> Turn:
+        """Return the working copy of a target, which need not be known yet."""
+        target_id = target.id
+        turn = self.turn(target_id)
+        if turn is None:
+            turn = self.turns[target_id] = Turn(self.ctx, self.state.key, TargetState(target), self.now)
+        return turn
+
+    def touch_all(self) -> list[Turn]:
+        """Return the working copies of all known targets."""
+        return [turn for name in self.state.targets if (turn := self.turn(name)) is not None]
+
+    def tell(
+        self,
+        cause: Cause,
+        outcome: ResultOutcome,
+        detail: str,
+        *,
+        target: Target | None = None,
+        action: Action | None = None,
+        until: Millis | None = None,
+        regions: tuple[str, ...] = (),
+        rule: str | None = None,
+        reason: str | None = None,
+        error: ErrorClass | None = None,
+        mode: Mode = "live",
+        nonce: str = "",
+    ) -> None:
+        """Publish a result that belongs to no hold."""
+        self.results.append(
+            result(
+                self.ctx,
+                self.state.key,
+                cause,
+                outcome,
+                self.now,
+                target=target,
+                action=action,
+                until=until,
+                regions=regions,
+                rule=rule,
+                reason=reason,
+                detail=detail,
+                error=error,
+                mode=mode,
+                nonce=nonce,
+            )
+        )
+
+    def first_time(self, event_id: str, forget_at: Millis) -> bool:
+        """Remember an id; False when it was seen before."""
+        name = digest(event_id, size=8)
+        if name in self.state.seen:
+            return False
+        seen = self.state.seen
+        if len(seen) % SEEN_PRUNED_EVERY == SEEN_PRUNED_EVERY - 1:
+            seen = {known: at for known, at in seen.items() if at > self.now}
+        if len(seen) >= SEEN_KEPT:
+            seen = dict(sorted(seen.items(), key=lambda item: item[1])[SEEN_KEPT // 10 :])
+        self.state = replace(self.state, seen={**seen, name: forget_at})
+        return True
+
+    # -- sessions ------------------------------------------------------------------------------------
+
+    def hear_of(self, stream: StreamRef) -> None:
+        """Take note of the session an event names; a later start ends the session before it."""
+        if stream.session is None:
+            return
+        named = Session(stream.session.id, stream.session.started_at)
+        current = self.state.session
+        if named.id in self.state.past:
+            return
+        if current is None or (current.id == named.id and current.started_at is None):
+            self.state = replace(self.state, session=named)
+        elif (
+            named.id != current.id
+            and named.started_at is not None
+            and (current.started_at is None or named.started_at > current.started_at)
+        ):
+            self.state = replace(self.state, session=named)
+            self.end_session(current.id)
+
+    def end_session(self, session_id: str) -> None:
+        """Declare a session over: what was bound to it ends with it."""
+        past = (*(known for known in self.state.past if known != session_id), session_id)[-PAST_KEPT:]
+        self.state = replace(self.state, past=past)
+        for turn in self.touch_all():
+            turn.end_session(session_id)
+
+    def is_over(self, stream: StreamRef) -> bool:
+        """Whether the session an event names is known to be over."""
+        named, current = stream.session, self.state.session
+        if named is None:
+            return False
+        if named.id in self.state.past:
+            return True
+        return (
+            current is not None
+            and named.id != current.id
+            and current.started_at is not None
+            and named.started_at is not None
+            and named.started_at < current.started_at
+        )
+
+    # -- the end of the step -------------------------------------------------------------------------
+
+    def close(self) -> StreamState:
+        """Return the state with every touched target put back, and without what need not be remembered."""
+        targets = self.state.targets
+        if self.turns:
+            targets = {**targets, **{name: self._kept(turn.state) for name, turn in self.turns.items()}}
+        rests = self.state.rests
+        if rests and any(rest.until <= self.now for rest in rests):
+            rests = tuple(rest for rest in rests if rest.until > self.now)
+        return replace(self.state, targets=targets, rests=rests)
+
+    def _kept(self, target: TargetState) -> TargetState:
+        if not target.spent:
+            return target
+        oldest = self.now - 86_400_000
+        recent: Iterable[tuple[str, Millis]] = (use for use in target.spent if use[1] > oldest)
+        return replace(target, spent=tuple(recent)[-SPENT_KEPT_CALLS:])
