@@ -91,6 +91,14 @@ def digest(*parts: str | None, size: int = 9) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Quota:
+    """At most ``limit`` calls in any sliding window of ``window`` milliseconds, as the vendor counts."""
+
+    limit: int
+    window: Millis
+
+
+@dataclass(frozen=True, slots=True)
 class Session:
     """One broadcast of a stream. ``started_at`` may be unknown; it then never ends another session."""
 

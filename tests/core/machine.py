@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Mapping
-
 from typing import Any
 
 from worker.core.context import AccountView, Context
@@ -154,8 +153,12 @@ class Machine:
     def grant(self) -> list[Call]:
         """Grant what every target needs; the calls are then under way."""
         made = []
-        for name in list(self.state.targets) if self.state else []:
-            call = self.do(Grant(name)).call
+        if self.state is None:
+            return []
+        for name, need in step(self.state, Woke(), self.now, self.ctx).needs.items():
+            if need is None or need.not_before > self.now:
+                continue
+            call = self.do(Grant(name, need.operation.name)).call
             if call is not None:
                 made.append(call)
         self.calls += made

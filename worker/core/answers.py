@@ -12,7 +12,7 @@
 from dataclasses import replace
 from typing import assert_never
 
-from worker.core.holds import FOREVER, desired, end
+from worker.core.holds import FOREVER
 from worker.core.outcome import (
     AlreadySo,
     Done,
@@ -139,15 +139,10 @@ def _done(turn: Turn, call: UnderWay) -> None:
     state, now = turn.state, turn.now
     match call.purpose:
         case "forbid" | "move_end":
-            want = desired(state.holds, now)
-            clamped = end(call.until) < end(want.until)
-            turn.state = replace(state, ban=Ban(call.until, now, clamped=clamped))
+            turn.state = replace(state, ban=Ban(call.until, now, clamped=call.clamped))
             turn.restart_check()
         case "block_regions":
-            want = desired(state.holds, now)
-            clamped = end(call.until) < end(want.until)
-            block = Block(call.regions, call.until, now, clamped)
-            turn.state = replace(state, block=block)
+            turn.state = replace(state, block=Block(call.regions, call.until, now, call.clamped))
             turn.restart_check()
         case "cut":
             was_cut(turn)

@@ -27,6 +27,7 @@ class Need:
     since: Millis
     not_before: Millis = 0
     until: Millis | None = None
+    clamped: bool = False
     regions: tuple[str, ...] = ()
     not_after: Millis | None = None
     cursor: str | None = None
@@ -112,8 +113,8 @@ def _forbid(state: TargetState, view: AccountView, want: Desired, now: Millis, c
         if ban.fixed:
             return _need(view, state, "lift", want.leads)
         if "move_end" in view.serves:
-            return _need(view, state, "move_end", want.leads, until)
-    return _need(view, state, "forbid", want.leads, until)
+            return _need(view, state, "move_end", want.leads, until, clamped=clamped)
+    return _need(view, state, "forbid", want.leads, until, clamped=clamped)
 
 
 def _block(state: TargetState, view: AccountView, want: Desired, now: Millis, ctx: Context) -> Need | None:
@@ -128,7 +129,7 @@ def _block(state: TargetState, view: AccountView, want: Desired, now: Millis, ct
         and not _must_move(block, want, until, clamped, now, ctx)
     ):
         return None
-    return _need(view, state, "block_regions", want.leads, until, want.regions)
+    return _need(view, state, "block_regions", want.leads, until, want.regions, clamped=clamped)
 
 
 def _must_move(
@@ -177,6 +178,8 @@ def _need(
     holds: tuple[Hold, ...],
     until: Millis | None = None,
     regions: tuple[str, ...] = (),
+    *,
+    clamped: bool = False,
 ) -> Need | None:
     operation = view.serves.get(purpose)
     if operation is None:
@@ -189,6 +192,7 @@ def _need(
         since=min((hold.placed_at for hold in waiting), default=state.retry_at),
         not_before=state.retry_at,
         until=until,
+        clamped=clamped,
         regions=regions,
         not_after=until,
     )

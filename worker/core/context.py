@@ -7,7 +7,7 @@ from typing import Protocol
 from worker.core.policy import Policy
 from worker.core.routes import Route
 from worker.events.result import WorkerRef
-from worker.vendors.base import Operation, VendorSpec
+from worker.vendors.base import Operation, Quota, VendorSpec
 from worker.words import Action, Millis, Priority, Purpose
 
 
@@ -18,14 +18,22 @@ class AccountView:
     vendor: str
     serves: Mapping[Purpose, Operation]
     forbid_cuts: bool = True
+    windows: Mapping[str, Millis] = field(default_factory=dict)
+    """For each operation the longest quota window it counts in."""
 
     @classmethod
-    def of(cls, spec: VendorSpec) -> "AccountView":
-        """Return the view of an account at this vendor."""
+    def of(cls, spec: VendorSpec, quotas: Mapping[str, tuple[Quota, ...]]) -> "AccountView":
+        """Return the view of an account at this vendor, with the quotas that hold for it."""
+        windows = {
+            operation.name: max(
+                (quota.window for name in operation.charges for quota in quotas.get(name, ())), default=0
+            )
+            for operation in spec.operations.values()
+        }
         serves = {
             purpose: operation for operation in spec.operations.values() for purpose in operation.serves
         }
-        return cls(spec.name, serves, spec.forbid_cuts)
+        return cls(spec.name, serves, spec.forbid_cuts, windows)
 
 
 class GuardView(Protocol):

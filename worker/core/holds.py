@@ -39,8 +39,8 @@ class Desired:
 
 
 def desired(holds: Iterable[Hold], now: Millis) -> Desired:
-    """Return what the unexpired, unparked holds ask for together."""
-    active = [hold for hold in holds if hold.active and end(hold.until) > now]
+    """Return what the unexpired, unparked holds ask for together; a last second is not worth a call."""
+    active = [hold for hold in holds if hold.active and end(hold.until) > now + GRAIN]
     cuts = tuple(hold for hold in active if hold.action == "cut" and hold.phase == "waiting")
     bans = tuple(hold for hold in active if hold.action == "forbid")
     if bans:

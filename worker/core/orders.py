@@ -8,6 +8,8 @@ from worker.core.whole import Whole
 from worker.events.incoming import Command, StreamEvent
 from worker.words import READS, Millis, Target
 
+SESSION_KEPT: Millis = 86_400_000
+"""For how long a broadcast is remembered of which nothing but its start or end is known."""
 COMMANDS_SEEN_FOR: Millis = 86_400_000
 """For how long a command's id is remembered."""
 
@@ -46,6 +48,7 @@ def command(whole: Whole, order: Command, place: str, traceparent: str | None) -
 def stream_event(whole: Whole, told: StreamEvent) -> None:
     """Take note of a broadcast that started or ended."""
     whole.hear_of(told.stream)
+    whole.state = replace(whole.state, keep_until=whole.now + SESSION_KEPT)
     if told.stream_event == "ended" and told.stream.session is not None:
         whole.end_session(told.stream.session.id)
 

@@ -135,13 +135,14 @@ class Cut:
 
 @dataclass(frozen=True, slots=True)
 class UnderWay:
-    """The call under way. ``at`` is when it was granted."""
+    """The call under way. ``at`` is when it was granted; ``clamped`` as in Ban."""
 
     id: str
     purpose: Purpose
     operation: str
     at: Millis
     until: Millis | None = None
+    clamped: bool = False
     regions: tuple[str, ...] = ()
     pays: bool = True
 
@@ -216,7 +217,10 @@ class Rest:
 
 @dataclass(frozen=True, slots=True)
 class StreamState:
-    """Everything the worker knows about one stream. ``offset`` is the last input offset applied."""
+    """Everything the worker knows about one stream. ``offset`` is the last input offset applied.
+
+    ``keep_until``: until when it is remembered although nothing else asks for it.
+    """
 
     key: str
     session: Session | None = None
@@ -224,6 +228,7 @@ class StreamState:
     seen: dict[str, Millis] = field(default_factory=dict)
     rests: tuple[Rest, ...] = ()
     targets: dict[str, TargetState] = field(default_factory=dict)
+    keep_until: Millis = 0
     offset: int = -1
 
 

@@ -23,18 +23,19 @@ call that a grant made, and what each touched target needs next. Offsets, quotas
 wire are none of its business.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from worker.core import answers
 from worker.core.accept import accept
-from worker.core.calls import Need
+from worker.core.calls import Need, need
 from worker.core.context import Context
 from worker.core.holds import FOREVER
 from worker.core.orders import command, stream_event
 from worker.core.outcome import Outcome
 from worker.core.settle import settle
-from worker.core.state import StreamState, TargetState, UnderWay
+from worker.core.state import Parked, StreamState, TargetState, UnderWay
 from worker.core.turn import Turn
 from worker.core.whole import Whole
 from worker.events.incoming import Command, StreamEvent, Verdict
@@ -53,9 +54,13 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """The schedule has a slot for what a target needs. ``pays``: this call is the one that is counted."""
+    """The schedule has a slot for an operation that a target needs.
+
+    ``pays``: this call is the one that is counted, where several share a request.
+    """
 
     target: str
+    operation: str
     pays: bool = True
 
 
@@ -85,15 +90,34 @@ class Restored:
 Event = Received | Grant | Answered | Woke | Restored
 
 
+@dataclass(frozen=True, slots=True)
+class Open:
+    """What is unfinished about a stream.
+
+    ``since``: when the oldest event came that still waits for its terminal result. ``parked``: why others
+    wait for a human. ``busy``: a call is under way or needed.
+    """
+
+    since: Millis | None = None
+    parked: tuple[Parked, ...] = ()
+    busy: bool = False
+
+
 @dataclass(slots=True)
 class Step:
-    """What one turn of the machine gives. ``needs`` has an entry for each touched target."""
+    """What one turn of the machine gives. ``needs`` has an entry for each touched target.
+
+    ``wake_at`` is when the stream must be looked at again, whatever else happens. ``spent_until``: until
+    when its last calls may count in a vendor's quota.
+    """
 
     state: StreamState | None
     results: list[Result]
     needs: dict[str, Need | None] = field(default_factory=dict)
     call: Call | None = None
     wake_at: Millis = FOREVER
+    open: Open = Open()
+    spent_until: Millis = 0
 
 
 def step(state: StreamState, event: Event, now: Millis, ctx: Context) -> Step:
@@ -139,14 +163,21 @@ def _grant(whole: Whole, event: Grant) -> Call | None:
         return None
     settle(turn)
     wanted = turn.need()
-    if wanted is None or wanted.not_before > whole.now:
+    if wanted is None or wanted.operation.name != event.operation or wanted.not_before > whole.now:
         return None
     call = wanted.call(whole.state.key, turn.state)
     turn.state = replace(
         turn.state,
         seq=turn.state.seq + 1,
         call=UnderWay(
-            call.id, call.purpose, call.operation, whole.now, call.until, call.regions, pays=event.pays
+            call.id,
+            call.purpose,
+            call.operation,
+            whole.now,
+            call.until,
+            wanted.clamped,
+            call.regions,
+            event.pays,
         ),
     )
     return call
@@ -169,7 +200,35 @@ def _finish(whole: Whole, call: Call | None) -> Step:
     step.state = state
     wakes = [Turn(ctx, state.key, target, now).wake_at() for target in busy]
     step.wake_at = min(wakes) if busy else _forget_at(state)
+    step.open = _open(busy, whole)
+    step.spent_until = _spent_until(targets.values(), ctx)
     return step
+
+
+def _open(targets: list[TargetState], whole: Whole) -> Open:
+    busy = False
+    waiting: list[Millis] = []
+    parked: list[Parked] = []
+    for target in targets:
+        busy = busy or target.call is not None or need(target, whole.now, whole.ctx) is not None
+        for hold in target.holds:
+            if hold.parked is not None:
+                parked.append(hold.parked)
+            elif hold.phase != "closed":
+                waiting.append(hold.placed_at)
+        waiting.extend(ask.cause.decided_at or 0 for ask in target.asks)
+    return Open(min(waiting, default=None), tuple(parked), busy)
+
+
+def _spent_until(targets: Iterable[TargetState], ctx: Context) -> Millis:
+    """Return until when the calls of these targets may count in some quota."""
+    longest = 0
+    for target in targets:
+        view = ctx.accounts.get(target.target.account)
+        windows = view.windows if view is not None else {}
+        for operation, at in target.spent:
+            longest = max(longest, at + windows.get(operation, 0))
+    return longest
 
 
 def _idle(target: TargetState) -> bool:
@@ -184,4 +243,5 @@ SPENT_KEPT: Millis = 86_400_000
 def _forget_at(state: StreamState) -> Millis:
     """Return when an idle stream has nothing recent any more."""
     spent = (at + SPENT_KEPT for target in state.targets.values() for _, at in target.spent)
-    return max((*state.seen.values(), *(rest.until for rest in state.rests), *spent), default=0)
+    rests = (rest.until for rest in state.rests)
+    return max((state.keep_until, *state.seen.values(), *rests, *spent))

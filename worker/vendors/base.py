@@ -6,12 +6,14 @@ Response into an Outcome; the caller does everything between. Whatever is fixed 
 ``VendorSpec``; documentation, command line and chart are made from the same file.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Protocol, runtime_checkable
 
 from worker.core.outcome import Outcome
 from worker.words import Call, Millis, Purpose
+from worker.words import Quota as Quota  # noqa: PLC0414 - a word of this seam too
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +40,6 @@ class Response:
     status: int
     headers: Mapping[str, str] = field(repr=False)
     content: bytes = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Quota:
-    """At most ``limit`` calls in any sliding window of ``window`` milliseconds, as the vendor counts."""
-
-    limit: int
-    window: Millis
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +101,25 @@ class VendorSpec:
                 return operation
         return None
 
+    def endpoint_for(self, account: "Account") -> str:
+        """Return where an account's requests go: scheme and host, and the port where it is not the usual.
+
+        The account's own endpoint, else the vendor's, with ``{NAME}`` filled in from the settings.
+        Raises ValueError where a setting for it is missing, or where it is not such an address.
+        """
+        url = account.endpoint or self.endpoint or ""
+        for name in re.findall(r"{(\w+)}", url):
+            value = account.text(name)
+            if not re.fullmatch(r"[a-z0-9-]+", value):
+                raise ValueError(f"{name}: expected lower-case letters, digits and hyphens, or an endpoint")
+            url = url.replace(f"{{{name}}}", value)
+        match = re.fullmatch(r"(https?)://([a-z0-9.-]+|\[[0-9a-f:.]+\])(?::(\d{1,5}))?/?", url.lower())
+        if match is None:
+            raise ValueError("endpoint: expected https://HOST or https://HOST:PORT, without a path")
+        scheme, host, port = match.groups()
+        usual = {"http": "80", "https": "443"}[scheme]
+        return f"{scheme}://{host}" if port in (None, usual) else f"{scheme}://{host}:{port}"
+
 
 @dataclass(frozen=True, slots=True)
 class Account:
@@ -119,6 +132,10 @@ class Account:
     vendor: str
     settings: Mapping[str, str | bool] = field(repr=False)
     endpoint: str | None = None
+
+    def text(self, name: str) -> str:
+        """Return a setting as text; ``""`` where it is not given."""
+        return str(self.settings.get(name) or "")
 
 
 class Vendor(Protocol):
@@ -135,7 +152,9 @@ class Vendor(Protocol):
     def request(self, call: Call, now: Millis, nonce: str) -> Request:
         """Return the signed request for a call.
 
-        ``now`` dates the signature; ``nonce`` is new for each request on the wire.
+        ``now`` dates the signature; ``nonce`` is new for each request on the wire. Raises ValueError,
+        in a sentence without stream names or secrets, for a call that must not be put to this vendor
+        (a domain is missing, a name would match more than one stream): that is ``Refused("invalid")``.
         """
         ...
 

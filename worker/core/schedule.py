@@ -1,0 +1,300 @@
+"""The calls of one account that wait for a slot, and which of them go next.
+
+A stream that needs a call *wants* it; the schedule *grants* it when the quotas, the account's
+concurrency and the want's own ``not_before`` allow. The most urgent goes first: priority, then
+enforcement before reads, then age. A want whose quota is used up stands aside for the others.
+Wants that can share one request are granted together.
+
+Wants lie in *lanes*, one for each kind that is granted or held back alike, each a heap by age. What
+was withdrawn or replaced stays in its heap until it comes up or the heaps are swept.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
+from itertools import count, islice
+
+from worker.core.quota import Allowance
+from worker.vendors.base import Quota
+from worker.words import PRIORITIES, Millis, Priority
+
+PROBE: Millis = 30_000
+"""A stopped account lets one call through this often, to see whether its login works again."""
+
+TOGETHER = 256
+"""The most wants that share one request: its answer is read once for each."""
+
+_RANK: Mapping[Priority, int] = {priority: rank for rank, priority in enumerate(PRIORITIES)}
+
+
+@dataclass(frozen=True, slots=True)
+class Want:
+    """A call that a stream needs at a target.
+
+    ``charges`` are the quota names it counts against. ``since`` is the age that decides among equals.
+    Wants of one operation with the same ``shared`` name can go out as one request.
+    """
+
+    stream: str = field(repr=False)
+    target: str
+    partition: int
+    operation: str
+    charges: tuple[str, ...]
+    priority: Priority
+    read: bool
+    since: Millis
+    not_before: Millis = 0
+    shared: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Grant:
+    """One request that may go out for its ``wants``, the most urgent first; it holds its slots.
+
+    ``waited`` is how long that first one was kept back, by quota or concurrency, after it was due.
+    """
+
+    wants: tuple[Want, ...] = field(repr=False)
+    operation: str
+    charges: tuple[str, ...]
+    waited: Millis
+
+
+_Key = tuple[str, str]
+_Lane = tuple[int, bool, str, tuple[str, ...]]
+_Heap = list[tuple[Millis, int, Want]]
+
+
+class Schedule:
+    """One account's waiting wants, quotas and grants under way. Moments come in as ``now``.
+
+    A quota name without windows limits nothing. ``reserve`` as in ``Allowance``.
+    """
+
+    def __init__(self, quotas: Mapping[str, tuple[Quota, ...]], concurrency: int, reserve: float) -> None:
+        self._allowances = {name: Allowance(windows, reserve) for name, windows in quotas.items()}
+        self._concurrency = concurrency
+        self._wants: dict[_Key, Want] = {}
+        self._waiting: dict[Priority, int] = dict.fromkeys(PRIORITIES, 0)
+        self._sharing: dict[tuple[str, str], dict[_Key, Want]] = {}
+        self._lanes: dict[_Lane, _Heap] = {}
+        self._asleep: _Heap = []
+        self._entries = 0  # in all heaps, dead ones too
+        self._order = count()
+        self._under_way: set[Grant] = set()
+        self._probe_at: Millis | None = None
+
+    # What waits
+
+    def offer(self, want: Want) -> None:
+        """Let a want wait; it replaces an earlier one of the same stream and target."""
+        key = (want.stream, want.target)
+        earlier = self._wants.get(key)
+        if earlier == want:
+            return
+        if earlier is not None:
+            self._remove(earlier)
+        self._wants[key] = want
+        self._waiting[want.priority] += 1
+        if want.shared is not None:
+            self._sharing.setdefault((want.operation, want.shared), {})[key] = want
+        heappush(self._asleep, (want.not_before, next(self._order), want))
+        self._entries += 1
+        if self._entries > 2 * len(self._wants) + 1000:
+            self._sweep()
+
+    def withdraw(self, stream: str, target: str) -> None:
+        """Forget what a stream wants at a target, if anything."""
+        want = self._wants.get((stream, target))
+        if want is not None:
+            self._remove(want)
+
+    def drop_partition(self, partition: int) -> None:
+        """Forget the wants of a partition. Grants under way stay, and still have to be answered."""
+        for want in [want for want in self._wants.values() if want.partition == partition]:
+            self._remove(want)
+
+    def streams(self) -> list[tuple[int, str]]:
+        """Return (partition, stream) of every want that waits."""
+        return [(want.partition, want.stream) for want in self._wants.values()]
+
+    def waiting(self) -> Mapping[Priority, int]:
+        """Return how many wants wait, by priority."""
+        return dict(self._waiting)
+
+    # What goes
+
+    def take(self, now: Millis) -> list[Grant]:
+        """Grant what may go now, the most urgent first."""
+        grants = []
+        while self._room(now) and (want := self._next(now)) is not None:
+            grants.append(self._grant(want, now))
+        return grants
+
+    def next_at(self, now: Millis) -> Millis | None:
+        """Return when ``take`` could give something; None if only an answer or an offer can change that."""
+        if len(self._under_way) >= self._concurrency:
+            return None
+        self._wake(now)
+        moments = [self._asleep[0][0]] if self._asleep else []
+        for lane, _ in self._heads():
+            wait = self._wait(lane, now)
+            if wait is not None:
+                moments.append(now + wait)
+        if not moments:
+            return None
+        return max(min(moments), now + self._until_probe(now))
+
+    def answered(self, grant: Grant, at: Millis) -> None:
+        """Close a grant whose request was answered, or given up on, at ``at``.
+
+        Raises KeyError for a grant that is not under way.
+        """
+        self._under_way.remove(grant)
+        for allowance in self._charged(grant.charges):
+            allowance.answered(at)
+
+    def give_back(self, grant: Grant) -> None:
+        """Close a grant whose request was never sent. Its wants have to be offered again.
+
+        Raises KeyError for a grant that is not under way.
+        """
+        self._under_way.remove(grant)
+        for allowance in self._charged(grant.charges):
+            allowance.give_back()
+
+    # What the vendor and the group say
+
+    def throttled(self, charges: tuple[str, ...], until: Millis, now: Millis) -> None:
+        """Grant nothing that counts against any of ``charges`` before ``until``.
+
+        Other operations go on: where the vendor meant the whole account, their own next answer says so.
+        """
+        for allowance in self._charged(charges):
+            allowance.push(until, now)
+
+    def stop(self, now: Millis) -> None:
+        """Stop the account, as its login was refused, but for one call each ``PROBE``."""
+        if self._probe_at is None:
+            self._probe_at = now + PROBE
+
+    def go(self) -> None:
+        """Let a stopped account go on, as a login was accepted."""
+        self._probe_at = None
+
+    @property
+    def stopped(self) -> bool:
+        """Tell whether the account is stopped."""
+        return self._probe_at is not None
+
+    def seed(self, charges: tuple[str, ...], at: Millis) -> None:
+        """Count a call known from restored state (see ``Allowance.seed``)."""
+        for allowance in self._charged(charges):
+            allowance.seed(at)
+
+    def set_share(self, held: int, total: int) -> None:
+        """Scale every quota to ``held`` of ``total`` partitions."""
+        for allowance in self._allowances.values():
+            allowance.set_share(held, total)
+
+    def below_one(self) -> tuple[str, ...]:
+        """Name the quotas whose share gives less than one slot: their calls never go from here."""
+        return tuple(name for name, allowance in self._allowances.items() if allowance.below_one())
+
+    def used_ratio(self, now: Millis) -> Mapping[str, float]:
+        """Return the used part of each quota, by its name."""
+        return {name: allowance.used_ratio(now) for name, allowance in self._allowances.items()}
+
+    # Inside
+
+    def _room(self, now: Millis) -> bool:
+        return len(self._under_way) < self._concurrency and self._until_probe(now) == 0
+
+    def _until_probe(self, now: Millis) -> Millis:
+        if self._probe_at is None:
+            return 0
+        self._probe_at = min(self._probe_at, now + PROBE)  # the clock may have been set back
+        return max(0, self._probe_at - now)
+
+    def _next(self, now: Millis) -> Want | None:
+        """Return the most urgent want that may go."""
+        self._wake(now)
+        best: tuple[int, bool, Millis, int] | None = None
+        chosen = None
+        for lane, (since, order, want) in self._heads():
+            rank = (lane[0], lane[1], since, order)
+            if (best is None or rank < best) and self._wait(lane, now) == 0:
+                best, chosen = rank, want
+        return chosen
+
+    def _grant(self, want: Want, now: Millis) -> Grant:
+        wants = [want]
+        if want.shared is not None:
+            sharing = self._sharing[want.operation, want.shared].values()
+            others = (other for other in sharing if other is not want and other.not_before <= now)
+            wants += islice(others, TOGETHER - 1)
+        for each in wants:
+            self._remove(each)
+        for allowance in self._charged(want.charges):
+            allowance.take()
+        if self._probe_at is not None:
+            self._probe_at = now + PROBE
+        waited = max(0, now - max(want.since, want.not_before))
+        grant = Grant(tuple(wants), want.operation, want.charges, waited)
+        self._under_way.add(grant)
+        return grant
+
+    def _wait(self, lane: _Lane, now: Millis) -> Millis | None:
+        rank, _, _, charges = lane
+        longest = 0
+        for allowance in self._charged(charges):
+            wait = allowance.wait(now, critical=rank == 0)
+            if wait is None:
+                return None
+            longest = max(longest, wait)
+        return longest
+
+    def _charged(self, charges: tuple[str, ...]) -> Iterator[Allowance]:
+        for name in charges:
+            if name not in self._allowances:
+                self._allowances[name] = Allowance((), 0)
+            yield self._allowances[name]
+
+    def _heads(self) -> Iterator[tuple[_Lane, tuple[Millis, int, Want]]]:
+        for lane, heap in self._lanes.items():
+            self._bury(heap)
+            if heap:
+                yield lane, heap[0]
+
+    def _wake(self, now: Millis) -> None:
+        """Move what has become due into its lane."""
+        while self._bury(self._asleep) and self._asleep[0][0] <= now:
+            _, order, want = heappop(self._asleep)
+            lane = (_RANK[want.priority], want.read, want.operation, want.charges)
+            heappush(self._lanes.setdefault(lane, []), (want.since, order, want))
+
+    def _bury(self, heap: _Heap) -> bool:
+        """Take the dead off a heap's top; tell whether anything is left."""
+        while heap and not self._lives(heap[0][2]):
+            heappop(heap)
+            self._entries -= 1
+        return bool(heap)
+
+    def _sweep(self) -> None:
+        for heap in (self._asleep, *self._lanes.values()):
+            heap[:] = [entry for entry in heap if self._lives(entry[2])]
+            heapify(heap)
+        self._entries = len(self._wants)
+
+    def _lives(self, want: Want) -> bool:
+        return self._wants.get((want.stream, want.target)) is want
+
+    def _remove(self, want: Want) -> None:
+        key = (want.stream, want.target)
+        del self._wants[key]
+        self._waiting[want.priority] -= 1
+        if want.shared is not None:
+            sharing = self._sharing[want.operation, want.shared]
+            del sharing[key]
+            if not sharing:
+                del self._sharing[want.operation, want.shared]

@@ -1,0 +1,476 @@
+"""The one loop: records, answers and timers -> step -> journal -> calls.
+
+The engine's thread is the only owner of stream states. Everything else talks to it through its inbox,
+and it talks back with batches for the journal and, once a batch is committed, with requests for the
+caller. While a batch is being committed the next one gathers.
+"""
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from heapq import heapify, heappop, heappush
+from queue import Empty, SimpleQueue
+from random import Random
+from typing import Any, Protocol, assert_never
+
+from worker.core import stream
+from worker.core.context import Context
+from worker.core.holds import FOREVER
+from worker.core.outcome import Unreachable
+from worker.events.codec import Invalid, dead_letter, decode, encode_result, forward
+from worker.events.partition import home_partition
+from worker.runtime.accounts import Accounts
+from worker.runtime.clock import Clock
+from worker.runtime.messages import (
+    Answered,
+    Batch,
+    Committed,
+    Dropped,
+    Granted,
+    Message,
+    PartitionBatch,
+    Polled,
+    Reset,
+    Restored,
+)
+from worker.runtime.metrics import Metrics
+from worker.runtime.partition import Partition
+from worker.settings import KafkaSettings
+from worker.words import Millis
+
+log = logging.getLogger(__name__)
+
+BATCH_STEPS = 1_000
+"""Larger transactions gain nothing and delay what they hold."""
+BACKLOG_HIGH = 4_000
+BACKLOG_LOW = 2_000
+WAKES_AT_ONCE = 500
+LONGEST_WAIT = 0.5
+"""How long the loop may rest, in seconds: it also shows that it turns."""
+
+
+class Log(Protocol):
+    """What the engine needs of the Kafka side."""
+
+    partitions: int
+
+    def submit(self, batch: Batch) -> None:
+        """Make a batch durable."""
+        ...
+
+    def owned(self) -> dict[int, int]:
+        """Return our partitions and their epochs."""
+        ...
+
+    def set_back_pressure(self, on: bool) -> None:
+        """Hold the input back, or no longer."""
+        ...
+
+    def stop_partition(self, partition: int) -> None:
+        """Hold one partition back."""
+        ...
+
+    def caught_up(self) -> bool:
+        """Whether the input is read to its end."""
+        ...
+
+
+class Engine:
+    """The loop and what it owns. ``put`` may be called from any thread; ``run`` is the loop."""
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        ctx: Context,
+        accounts: Accounts,
+        log_of: Log,
+        send: Callable[[Granted], None],
+        metrics: Metrics,
+        clock: Clock,
+        random: Random,
+    ) -> None:
+        self._settings = settings
+        self.ctx = ctx
+        self._accounts = accounts
+        self._log = log_of
+        self._send = send
+        self._metrics = metrics
+        self._clock = clock
+        self._random = random
+        self._inbox: SimpleQueue[Message] = SimpleQueue()
+        self.put: Callable[[Message], None] = self._inbox.put
+        self.partitions: dict[int, Partition] = {}
+        self._batch = Batch()
+        self._steps = 0
+        self._gather_until: float | None = None
+        self._submitted: Batch | None = None
+        self._mine: dict[int, tuple[Millis, Millis]] = {}
+        self._backlog: deque[Polled] = deque()
+        self._backlog_size = 0
+        self._held_back = False
+        self._wakes: list[tuple[Millis, int, int, str]] = []
+        self._kept: dict[str, tuple[Answered, int]] = {}
+        self._draining = False
+        self._source = f"urn:moderation-worker:{settings.group_id}"
+        self.turned_at = clock.monotonic()
+        self.overdue: Millis = 0
+
+    # -- the loop --------------------------------------------------------------------------------------
+
+    def run(self, stop: Callable[[], bool]) -> None:
+        """Turn until ``stop`` says so; it is asked at least twice a second."""
+        while not stop():
+            self._turn(self._rest())
+
+    def drain(self, deadline: float) -> None:
+        """Take no more records, wait for the calls under way, make their answers durable.
+
+        ``deadline`` is a moment of the monotonic clock. What is not done by then is taken up after the
+        next start.
+        """
+        self._draining = True
+        self._log.set_back_pressure(True)
+        self._backlog.clear()
+        while self._clock.monotonic() < deadline:
+            self._turn(0.05)
+            if not (self._submitted or self._batch.partitions or self._accounts.under_way()):
+                return
+
+    def idle(self) -> bool:
+        """Whether all input is read and no event waits for a terminal result (parked ones aside)."""
+        if self._submitted or self._batch.partitions or self._backlog or not self._log.caught_up():
+            return False
+        return self.oldest_pending() is None and len(self.partitions) == len(self._log.owned())
+
+    def oldest_pending(self) -> Millis | None:
+        """Return when the oldest event came that still waits for its terminal result."""
+        return min(
+            (
+                found.since
+                for part in list(self.partitions.values())
+                for found in list(part.opens.values())
+                if found.since is not None
+            ),
+            default=None,
+        )
+
+    def _rest(self) -> float:
+        """Return for how long there is nothing to do but listen, in seconds."""
+        if self._backlog and self._steps < BATCH_STEPS:
+            return 0
+        now = self._clock.now()
+        at = min(self._wakes[0][0] if self._wakes else FOREVER, self._accounts.next_at(now))
+        wait = min(LONGEST_WAIT, max(0.0, (at - now) / 1000))
+        if self._gather_until is not None and not self._submitted:
+            wait = min(wait, max(0.0, self._gather_until - self._clock.monotonic()))
+        return wait
+
+    def _turn(self, wait: float) -> None:
+        try:
+            message = self._inbox.get(timeout=wait) if wait > 0 else self._inbox.get_nowait()
+            while True:
+                self._hear(message)
+                message = self._inbox.get_nowait()
+        except Empty:
+            pass
+        self._work_off()
+        self._wake()
+        if not self._draining:
+            self._grant()
+        self._submit()
+        self.turned_at = self._clock.monotonic()
+
+    def _hear(self, message: Message) -> None:
+        match message:
+            case Polled():
+                if not self._draining:
+                    self._backlog.append(message)
+                    self._backlog_size += len(message.records)
+            case Answered():
+                self._answered(message)
+            case Committed():
+                self._committed(message)
+            case Restored():
+                self._restored(message)
+            case Dropped():
+                self._drop(message.partition)
+            case Reset():
+                self._reset(message.reason)
+            case _:
+                assert_never(message)
+
+    # -- records ---------------------------------------------------------------------------------------
+
+    def _work_off(self) -> None:
+        while self._backlog and self._steps < BATCH_STEPS:
+            polled = self._backlog.popleft()
+            self._backlog_size -= len(polled.records)
+            part = self.partitions.get(polled.partition)
+            if part is None or part.epoch != polled.epoch:
+                continue
+            for record in polled.records:
+                self._record(part, record)
+        if not self._held_back and self._backlog_size > BACKLOG_HIGH:
+            self._held_back = True
+            self._log.set_back_pressure(True)
+        elif self._held_back and self._backlog_size < BACKLOG_LOW and not self._draining:
+            self._held_back = False
+            self._log.set_back_pressure(False)
+
+    def _record(self, part: Partition, record: Any) -> None:
+        now = self._clock.now()
+        part.next_offset = record.offset + 1
+        batch = self._part(part)
+        self._steps += 1
+        found = decode(record.key, record.value, record.headers, now)
+        place = {"topic": self._settings.topics.verdicts, "partition": part.number, "offset": record.offset}
+        if isinstance(found, Invalid):
+            letter = dead_letter(
+                record.key,
+                record.value,
+                record.headers,
+                invalid=found,
+                dead_letter_topic=self._settings.topics.dead_letters,
+                **place,
+            )
+            batch.records.append(letter)
+            self._metrics.dead_letters.labels(found.reason).inc()
+            self._count_invalid(part)
+            return
+        part.invalid_in_a_row = 0
+        key = found.stream_key
+        home = home_partition(key.encode(), self._log.partitions, self._settings.partitioner)
+        if home != part.number:
+            batch.records.append(forward(record.key, record.value, record.headers, home=home, **place))
+            return
+        self._metrics.events_consumed.labels(_EVENT_TYPES[type(found.event).__name__]).inc()
+        if record.offset <= part.state(key).offset:
+            return
+        received = stream.Received(found.event, f"{part.number}@{record.offset}", found.traceparent)
+        self._step(part, key, received, now, record.offset)
+
+    def _count_invalid(self, part: Partition) -> None:
+        part.invalid_in_a_row += 1
+        if part.invalid_in_a_row == self._settings.max_invalid_in_a_row:
+            log.error(
+                "partition %d is stopped: %d records in a row could not be read",
+                part.number,
+                part.invalid_in_a_row,
+            )
+            self._log.stop_partition(part.number)
+
+    def stopped_partitions(self) -> list[int]:
+        """Return the partitions that too many unreadable records have stopped."""
+        limit = self._settings.max_invalid_in_a_row
+        return [part.number for part in list(self.partitions.values()) if part.invalid_in_a_row >= limit]
+
+    # -- steps -----------------------------------------------------------------------------------------
+
+    def _step(
+        self, part: Partition, key: str, event: stream.Event, now: Millis, offset: int | None = None
+    ) -> stream.Step:
+        state = part.state(key)
+        step = stream.step(state, event, now, self.ctx)
+        if step.state is not None and offset is not None:
+            step.state = replace(step.state, offset=offset)
+        part.take(key, step)
+        batch = self._part(part)
+        self._steps += 1
+        topic = self._settings.topics.results
+        for result in step.results:
+            record = encode_result(result, topic, self._source)
+            batch.records.append(replace(record, partition=part.number))
+            self._metrics.tell(result)
+        targets = step.state.targets if step.state is not None else state.targets
+        for name, need in step.needs.items():
+            self._accounts.want(part.number, key, targets, name, need)
+        if step.wake_at < FOREVER and part.wakes.get(key) != step.wake_at:
+            part.wakes[key] = step.wake_at
+            heappush(self._wakes, (step.wake_at, part.number, part.epoch, key))
+        return step
+
+    def _part(self, part: Partition) -> PartitionBatch:
+        batch = self._batch.partitions.get(part.number)
+        if batch is None:
+            batch = PartitionBatch(part.number, part.epoch, part.next_offset)
+            self._batch.partitions[part.number] = batch
+            if self._gather_until is None:
+                self._gather_until = self._clock.monotonic() + self._settings.gather / 1000
+        batch.next_offset = part.next_offset
+        return batch
+
+    def _wake(self) -> None:
+        now = self._clock.now()
+        self.overdue = max(0, now - self._wakes[0][0]) if self._wakes else 0
+        for _ in range(WAKES_AT_ONCE):
+            if not self._wakes or self._wakes[0][0] > now or self._steps >= BATCH_STEPS:
+                return
+            at, number, epoch, key = heappop(self._wakes)
+            part = self.partitions.get(number)
+            if part is None or part.epoch != epoch or part.wakes.get(key) != at:
+                continue
+            del part.wakes[key]
+            self._step(part, key, stream.Woke(), now)
+
+    # -- calls -----------------------------------------------------------------------------------------
+
+    def _grant(self) -> None:
+        if self._steps >= BATCH_STEPS:
+            return
+        now = self._clock.now()
+        for account, grant in self._accounts.take(now):
+            calls, origins = [], []
+            for want in grant.wants:
+                part = self.partitions.get(want.partition)
+                if part is None:
+                    continue
+                event = stream.Grant(want.target, want.operation, pays=not calls)
+                call = self._step(part, want.stream, event, now).call
+                if call is not None:
+                    calls.append(call)
+                    origins.append((part.number, part.epoch, want.stream, want.target))
+            granted = Granted(account, tuple(calls), tuple(origins))
+            if self._accounts.granted(granted, grant):
+                self._batch.granted.append(granted)
+
+    def _committed(self, message: Committed) -> None:
+        self._submitted = None
+        for granted in message.batch.granted:
+            self._release(granted)
+
+    def _release(self, granted: Granted) -> None:
+        """Let a committed request go, less the calls whose partition was lost meanwhile."""
+        current = [
+            (call, origin)
+            for call, origin in zip(granted.calls, granted.origins, strict=True)
+            if (part := self.partitions.get(origin[0])) is not None and part.epoch == origin[1]
+        ]
+        if len(current) == len(granted.calls):
+            self._send(granted)
+        elif current:
+            calls, origins = zip(*current, strict=True)
+            left = Granted(granted.account, calls, origins)
+            self._accounts.narrowed(granted, left)
+            self._send(left)
+        else:
+            self._accounts.never_sent(granted)
+
+    def _answered(self, message: Answered) -> None:
+        now = self._clock.now()
+        before = self.ctx.stopped
+        stopped = self._accounts.answered(message, now)
+        if stopped != before:
+            self.ctx = replace(self.ctx, stopped=stopped)
+        for i, (call, origin) in enumerate(zip(message.granted.calls, message.granted.origins, strict=True)):
+            number, _, key, target = origin
+            part = self.partitions.get(number)
+            if part is None:
+                self._keep(call.id, message, i)
+            else:
+                self._step(part, key, self._event(target, message, i), now)
+        for number, key in self._accounts.waiting_at(stopped - before):
+            part = self.partitions.get(number)
+            if part is not None:
+                self._step(part, key, stream.Woke(), now)
+
+    def _event(self, target: str, message: Answered, i: int) -> stream.Answered:
+        return stream.Answered(
+            target,
+            message.granted.calls[i].id,
+            message.outcomes[i],
+            message.started_at,
+            self._random.random(),
+        )
+
+    def _keep(self, call_id: str, message: Answered, i: int) -> None:
+        """Remember an answer for a partition that is away, in case it comes back to this process."""
+        self._kept[call_id] = (message, i)
+        while len(self._kept) > BACKLOG_HIGH:
+            del self._kept[next(iter(self._kept))]
+
+    # -- partitions ------------------------------------------------------------------------------------
+
+    def _reset(self, reason: str) -> None:
+        """Forget all: nothing of the failed batch may run, and every partition is restored again."""
+        log.warning("the journal was reset: %s", reason)
+        for granted in self._submitted.granted if self._submitted is not None else ():
+            self._accounts.never_sent(granted)
+        self._submitted = None
+        for number in list(self.partitions):
+            self._drop(number)
+
+    def _restored(self, message: Restored) -> None:
+        self._drop(message.partition)
+        part = Partition(message.partition, message.epoch, message.next_offset, self._clock.now())
+        self.partitions[message.partition] = part
+        self._share()
+        now = self._clock.now()
+        eager = []
+        for key, wake_at, at_once in part.load(message.states, now):
+            if at_once:
+                eager.append(key)
+            elif wake_at < FOREVER:
+                part.wakes[key] = wake_at
+                self._wakes.append((wake_at, part.number, part.epoch, key))
+        heapify(self._wakes)
+        for key in eager:
+            self._take_up(part, key, now)
+
+    def _take_up(self, part: Partition, key: str, now: Millis) -> None:
+        """Go on with a stream that had something open, or calls that still count, when it was left."""
+        state = part.state(key)
+        self._accounts.seed(state, now, self._mine.get(part.number))
+        for name, target in state.targets.items():
+            kept = self._kept.pop(target.call.id, None) if target.call is not None else None
+            if kept is not None:
+                self._step(part, key, self._event(name, *kept), now)
+        self._step(part, key, stream.Restored(self._accounts.in_flight(state)), now)
+
+    def _drop(self, number: int) -> None:
+        part = self.partitions.pop(number, None)
+        self._batch.partitions.pop(number, None)
+        if part is None:
+            return
+        self._accounts.drop_partition(number)
+        self._mine[number] = (part.since, self._clock.now())
+        kept = []
+        for granted in self._batch.granted:
+            if any(origin[0] == number for origin in granted.origins):
+                self._accounts.never_sent(granted)
+                self._take_back(granted, number)
+            else:
+                kept.append(granted)
+        self._batch.granted = kept
+        self._share()
+
+    def _take_back(self, granted: Granted, lost: int) -> None:
+        """Undo the uncommitted grants of a request that shared a lost partition: they never left."""
+        for call, (number, _, key, target) in zip(granted.calls, granted.origins, strict=True):
+            part = self.partitions.get(number)
+            if number != lost and part is not None:
+                outcome = Unreachable(detail="It was never sent.")
+                self._step(part, key, stream.Answered(target, call.id, outcome, None, 0), self._clock.now())
+
+    def _share(self) -> None:
+        if self._log.partitions:
+            self._accounts.set_share(len(self.partitions), self._log.partitions)
+
+    # -- the journal -----------------------------------------------------------------------------------
+
+    def _submit(self) -> None:
+        if self._submitted or not self._batch.partitions:
+            return
+        gathering = self._gather_until is not None and self._clock.monotonic() < self._gather_until
+        if gathering and self._steps < BATCH_STEPS and not self._draining:
+            return
+        batch, self._batch, self._steps, self._gather_until = self._batch, Batch(), 0, None
+        for number, written in batch.partitions.items():
+            part = self.partitions[number]
+            written.next_offset = part.next_offset
+            written.states = part.seal(self._settings.topics.state)
+        self._submitted = batch
+        self._log.submit(batch)
+
+
+_EVENT_TYPES = {"Verdict": "verdict", "Command": "command", "StreamEvent": "stream"}

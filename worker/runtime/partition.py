@@ -1,0 +1,102 @@
+"""The streams of one partition in one epoch: states as bytes, the recently used ones decoded too."""
+
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from worker.core.holds import FOREVER
+from worker.core.state import StreamState, decode, encode
+from worker.core.stream import Open, Step
+from worker.runtime.messages import Headers, Record
+from worker.words import Millis
+
+WAKE_AT = "wake_at"
+EAGER_UNTIL = "eager_until"
+"""State record headers: when the stream must be looked at, whatever happens; and until when a restore
+decodes it at once, because something is open or its last calls still count in a quota."""
+
+DECODED_KEPT = 2_000
+
+
+@dataclass(slots=True)
+class Partition:
+    """One partition that is ours, since when. ``next_offset`` is the input offset to be committed next."""
+
+    number: int
+    epoch: int
+    next_offset: int
+    since: Millis
+    raw: dict[str, bytes] = field(default_factory=dict)
+    decoded: OrderedDict[str, StreamState] = field(default_factory=OrderedDict)
+    unsealed: dict[str, Step] = field(default_factory=dict)
+    """The last step of each stream that the open batch touches."""
+    wakes: dict[str, Millis] = field(default_factory=dict)
+    opens: dict[str, Open] = field(default_factory=dict)
+    invalid_in_a_row: int = 0
+
+    def state(self, key: str) -> StreamState:
+        """Return a stream's state; a new one where nothing is remembered."""
+        state = self.decoded.get(key)
+        if state is not None:
+            self.decoded.move_to_end(key)
+            return state
+        raw = self.raw.get(key)
+        state = StreamState(key) if raw is None else decode(raw)
+        self.decoded[key] = state
+        return state
+
+    def take(self, key: str, step: Step) -> None:
+        """Take a step's state as the stream's; it is written with the open batch."""
+        if step.state is None:
+            self.decoded.pop(key, None)
+            self.raw.pop(key, None)
+        else:
+            self.decoded[key] = step.state
+        self.unsealed[key] = step
+        if step.open == _CLOSED:
+            self.opens.pop(key, None)
+        else:
+            self.opens[key] = step.open
+
+    def seal(self, topic: str) -> dict[str, Record]:
+        """Return the records of all states touched since the last time."""
+        records = {}
+        for key, step in self.unsealed.items():
+            name = key.encode()
+            if step.state is None:
+                records[key] = Record(topic, name, None, (), self.number)
+                continue
+            value = self.raw[key] = encode(step.state)
+            records[key] = Record(topic, name, value, _headers(step), self.number)
+        self.unsealed = {}
+        while len(self.decoded) > DECODED_KEPT:
+            self.decoded.popitem(last=False)
+        return records
+
+    def load(
+        self, states: Sequence[tuple[bytes, bytes, Headers]], now: Millis
+    ) -> Iterator[tuple[str, Millis, bool]]:
+        """Take restored states; yield each stream's key, wake time and whether to look at it at once."""
+        for name, value, headers in states:
+            key = name.decode()
+            self.raw[key] = value
+            wake_at, eager_until = FOREVER, 0
+            for header, text in headers:
+                if header == WAKE_AT:
+                    wake_at = int(text)
+                elif header == EAGER_UNTIL:
+                    eager_until = int(text)
+            yield key, wake_at, now < eager_until
+
+
+_CLOSED = Open()
+
+
+def _headers(step: Step) -> list[tuple[str, bytes]]:
+    headers = []
+    if step.wake_at < FOREVER:
+        headers.append((WAKE_AT, b"%d" % step.wake_at))
+    eager_until = FOREVER if step.open.busy or step.open.since is not None else step.spent_until
+    if eager_until:
+        headers.append((EAGER_UNTIL, b"%d" % eager_until))
+    return headers

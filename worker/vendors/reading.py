@@ -1,0 +1,107 @@
+"""What every adapter needs to write requests and to read answers: small pure functions.
+
+An adapter asks its own table of codes first. ``by_status`` is what stands behind it: what an HTTP
+status means where a vendor's documentation is silent.
+"""
+
+import json
+import re
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+from urllib.parse import quote
+
+from worker.core.outcome import Outcome, Refused, Throttled, Unknown, Unreachable, Wire
+from worker.vendors.base import Response
+from worker.words import Millis
+
+LONGEST_WAIT: Millis = 86_400_000
+"""No Retry-After is believed beyond this."""
+
+_TOKEN = re.compile(r"[A-Za-z0-9._:/+=-]{1,100}")
+
+
+def percent(text: str) -> str:
+    """Return text percent-encoded by RFC 3986: UTF-8, all but ``A-Z a-z 0-9 - . _ ~``, in capitals."""
+    return quote(text, safe="", errors="surrogatepass")
+
+
+def query(pairs: dict[str, str]) -> str:
+    """Return a query string, sorted by name, both sides percent-encoded by RFC 3986."""
+    encoded = sorted((percent(name), percent(value)) for name, value in pairs.items())
+    return "&".join(f"{name}={value}" for name, value in encoded)
+
+
+def json_object(response: Response) -> dict[str, Any] | None:
+    """Return the JSON object an answer holds, or None where it holds none that can be trusted.
+
+    Of an error in another charset the ASCII parts are kept, for its code; a success has to be UTF-8,
+    since the names in it are compared.
+    """
+    errors = "replace" if response.status >= 400 else "strict"  # noqa: PLR2004 - the HTTP error classes
+    try:
+        value = json.loads(response.content.decode("utf-8-sig", errors))
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def token(value: Any) -> str | None:
+    """Return a vendor's code or request id as text, or None for what cannot be one (long, spaced, nested)."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    return value if isinstance(value, str) and _TOKEN.fullmatch(value) else None
+
+
+def retry_after(response: Response, now: Millis) -> Millis | None:
+    """Return the wait a Retry-After header asks for: seconds, or a date of RFC 9110, 5.6.7."""
+    text = response.headers.get("retry-after", "").strip()
+    if re.fullmatch(r"\d{1,9}", text, re.ASCII):
+        return min(int(text) * 1000, LONGEST_WAIT)
+    try:
+        moment = parsedate_to_datetime(text)
+        at = int(moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() * 1000)
+    except (ValueError, OverflowError):
+        return None
+    return min(max(at - now, 0), LONGEST_WAIT)
+
+
+def by_status(response: Response, wire: Wire, now: Millis) -> Outcome:
+    """Return what an answer's status means when its body says nothing that is known.
+
+    A refusal is final only where the status leaves no doubt; what may have happened is Unknown.
+    """
+    match response.status:
+        case 429:
+            return Throttled(retry_after(response, now), wire, "over the vendor's rate limit")
+        case 408 | 503:
+            return Unreachable(wire, "the vendor turned the request away before acting on it")
+        case 401 | 403:
+            return Refused("auth", wire, "the vendor does not accept the account's credentials")
+        case 404 | 410:
+            return Refused("not_found", wire, "nothing answers under this address")
+        case 405 | 406 | 407 | 415 | 501 | 505:
+            return Refused("config", wire, "what answers there does not take such requests")
+        case 413 | 414 | 422 | 431:
+            return Refused("invalid", wire, "the vendor does not take the request as it is")
+        case status if 400 <= status < 500:  # noqa: PLR2004 - the HTTP error classes
+            return Refused(
+                "vendor", wire, "the vendor refused, for a reason that is not in its documentation"
+            )
+        case _:
+            return Unknown(wire, "the answer does not say whether it was done")
+
+
+def utc_text(at: Millis, *, round_up: bool = True) -> str:
+    """Return a moment as ``2026-11-22T10:05:00Z``; up to the next second, so that no ban ends early."""
+    seconds = -(-at // 1000) if round_up else at // 1000
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def utc_millis(value: Any) -> Millis | None:
+    """Return the moment a date-time with an offset names, or None for anything else."""
+    try:
+        moment = datetime.fromisoformat(value)
+        return round(moment.timestamp() * 1000) if moment.tzinfo else None
+    except (TypeError, ValueError, OverflowError):
+        return None
