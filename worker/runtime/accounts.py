@@ -48,8 +48,8 @@ class Accounts:
         """Let what a target needs wait for its slot, or no longer."""
         state = targets.get(name)
         if state is None:
-            for schedule in self._schedules.values():
-                schedule.withdraw(key, name)
+            for known in self._schedules.values():
+                known.withdraw(key, name)
             return
         schedule = self._schedules.get(state.target.account)
         if schedule is None:
@@ -95,7 +95,7 @@ class Accounts:
         if not granted.calls:
             self._schedules[granted.account].give_back(grant)
             return False
-        self._metrics.quota_wait.labels(granted.account).observe(grant.waited / 1000)
+        self._metrics.quota_wait_seconds.labels(granted.account).observe(grant.waited / 1000)
         for call in granted.calls:
             self._under_way[call.id] = grant
         return True

@@ -20,6 +20,7 @@ from worker.core.holds import FOREVER
 from worker.core.outcome import Unreachable
 from worker.events.codec import Invalid, dead_letter, decode, encode_result, forward
 from worker.events.partition import home_partition
+from worker.events.result import Result
 from worker.runtime.accounts import Accounts
 from worker.runtime.clock import Clock
 from worker.runtime.messages import (
@@ -34,10 +35,10 @@ from worker.runtime.messages import (
     Reset,
     Restored,
 )
-from worker.runtime.metrics import Metrics
+from worker.runtime.metrics import PARKED_REASONS, Metrics
 from worker.runtime.partition import Partition
 from worker.settings import KafkaSettings
-from worker.words import Millis
+from worker.words import Call, Millis
 
 log = logging.getLogger(__name__)
 
@@ -77,15 +78,17 @@ class Log(Protocol):
 
 
 class Engine:
-    """The loop and what it owns. ``put`` may be called from any thread; ``run`` is the loop."""
+    """The loop and what it owns. Other threads only put messages into its inbox."""
 
     def __init__(
         self,
+        inbox: SimpleQueue[Message],
         settings: KafkaSettings,
         ctx: Context,
         accounts: Accounts,
         log_of: Log,
         send: Callable[[Granted], None],
+        observe: Callable[[Result], None],
         metrics: Metrics,
         clock: Clock,
         random: Random,
@@ -95,11 +98,11 @@ class Engine:
         self._accounts = accounts
         self._log = log_of
         self._send = send
+        self._observe = observe
         self._metrics = metrics
         self._clock = clock
         self._random = random
-        self._inbox: SimpleQueue[Message] = SimpleQueue()
-        self.put: Callable[[Message], None] = self._inbox.put
+        self._inbox = inbox
         self.partitions: dict[int, Partition] = {}
         self._batch = Batch()
         self._steps = 0
@@ -235,7 +238,7 @@ class Engine:
                 **place,
             )
             batch.records.append(letter)
-            self._metrics.dead_letters.labels(found.reason).inc()
+            self._metrics.dead_letters_total.labels(found.reason).inc()
             self._count_invalid(part)
             return
         part.invalid_in_a_row = 0
@@ -244,7 +247,7 @@ class Engine:
         if home != part.number:
             batch.records.append(forward(record.key, record.value, record.headers, home=home, **place))
             return
-        self._metrics.events_consumed.labels(_EVENT_TYPES[type(found.event).__name__]).inc()
+        self._metrics.events_consumed_total.labels(_EVENT_TYPES[type(found.event).__name__]).inc()
         if record.offset <= part.state(key).offset:
             return
         received = stream.Received(found.event, f"{part.number}@{record.offset}", found.traceparent)
@@ -259,6 +262,20 @@ class Engine:
                 part.invalid_in_a_row,
             )
             self._log.stop_partition(part.number)
+
+    def parked(self) -> dict[str, int]:
+        """Return how many demands, and partitions, wait for a human, by reason."""
+        number: dict[str, int] = dict.fromkeys(PARKED_REASONS, 0)
+        for part in self.partitions.values():
+            for found in part.opens.values():
+                for reason in found.parked:
+                    number[reason] += 1
+        number["invalid_records"] = len(self.stopped_partitions())
+        return number
+
+    def streams(self) -> int:
+        """Return how many streams have a state here."""
+        return sum(len(part.raw) for part in self.partitions.values())
 
     def stopped_partitions(self) -> list[int]:
         """Return the partitions that too many unreadable records have stopped."""
@@ -281,7 +298,7 @@ class Engine:
         for result in step.results:
             record = encode_result(result, topic, self._source)
             batch.records.append(replace(record, partition=part.number))
-            self._metrics.tell(result)
+            self._observe(result)
         targets = step.state.targets if step.state is not None else state.targets
         for name, need in step.needs.items():
             self._accounts.want(part.number, key, targets, name, need)
@@ -320,7 +337,8 @@ class Engine:
             return
         now = self._clock.now()
         for account, grant in self._accounts.take(now):
-            calls, origins = [], []
+            calls: list[Call] = []
+            origins: list[tuple[int, int, str, str]] = []
             for want in grant.wants:
                 part = self.partitions.get(want.partition)
                 if part is None:
@@ -349,8 +367,9 @@ class Engine:
         if len(current) == len(granted.calls):
             self._send(granted)
         elif current:
-            calls, origins = zip(*current, strict=True)
-            left = Granted(granted.account, calls, origins)
+            left = Granted(
+                granted.account, tuple(call for call, _ in current), tuple(origin for _, origin in current)
+            )
             self._accounts.narrowed(granted, left)
             self._send(left)
         else:
