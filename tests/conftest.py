@@ -1,26 +1,73 @@
-"""Which tiers run. ``MW_NO_SKIP=1`` (set by .ci/run) turns every missing tool into a failure."""
+"""Which tiers run. A tier whose tools are missing is skipped, loudly; ``MW_NO_SKIP=1`` (CI) forbids it."""
 
 import os
 import shutil
+import sys
+from collections.abc import Callable, Generator, Mapping, Sequence
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
-MISSING = {
-    "kafka": lambda: [tool for tool in ("java", "mvn") if shutil.which(tool) is None],
-    "sandbox": lambda: [name for name in ("confluent_kafka", "aiohttp", "rich") if find_spec(name) is None],
-    "chart": lambda: [name for name in ("helm_sdk", "kubernetes_validate") if find_spec(name) is None],
+
+def tools(*names: str) -> list[str]:
+    """Return the programs that are neither beside this Python nor on the path."""
+    here = str(Path(sys.executable).parent)
+    return [name for name in names if not (shutil.which(name, path=here) or shutil.which(name))]
+
+
+def modules(*names: str) -> list[str]:
+    """Return the modules that are not installed."""
+    return [name for name in names if find_spec(name) is None]
+
+
+MISSING: Mapping[str, Callable[[], list[str]]] = {
+    "kafka": lambda: tools("java", "mvn"),
+    "sandbox": lambda: modules("confluent_kafka", "aiohttp", "rich"),
+    "chart": lambda: modules("helm_python", "kubernetes_validate") + tools("hadolint"),
 }
+NO_SKIP = os.environ.get("MW_NO_SKIP") == "1"
+SKIPPED = pytest.StashKey[dict[str, str]]()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip a tier whose tools are missing, unless nothing may be skipped."""
-    if os.environ.get("MW_NO_SKIP") == "1":
-        return
-    for tier, missing in MISSING.items():
-        names = missing()
-        if names:
-            skip = pytest.mark.skip(reason=f"the {tier} tier needs {', '.join(names)}")
-            for item in items:
-                if item.get_closest_marker(tier):
-                    item.add_marker(skip)
+def absent() -> dict[str, str]:
+    """Return the tiers that cannot run here, and why."""
+    missing = {tier: names() for tier, names in MISSING.items()}
+    return {tier: f"the {tier} tier needs {', '.join(names)}" for tier, names in missing.items() if names}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Remember what is absent before anything is collected."""
+    config.stash[SKIPPED] = absent()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """Skip a module that cannot even be imported without the tools of an absent tier."""
+    report = yield
+    if report.failed and not NO_SKIP:
+        for tier, why in collector.config.stash[SKIPPED].items():
+            if any(f"No module named '{name}" in report.longreprtext for name in MISSING[tier]()):
+                report.outcome = "skipped"
+                report.longrepr = (str(collector.path), 0, why)
+                break
+    return report
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: Sequence[pytest.Item]) -> None:
+    """Skip the tests of an absent tier, unless nothing may be skipped."""
+    for tier, why in config.stash[SKIPPED].items():
+        tests = [item for item in items if item.get_closest_marker(tier)]
+        if tests and NO_SKIP:
+            raise pytest.UsageError(f"{why}, and MW_NO_SKIP=1 lets no tier be skipped")
+        for test in tests:
+            test.add_marker(pytest.mark.skip(reason=why))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say it once more where it is read: at the end."""
+    for why in config.stash[SKIPPED].values():
+        terminalreporter.write_line(f"TIER SKIPPED: {why}", yellow=True, bold=True)

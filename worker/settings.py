@@ -1,12 +1,38 @@
 """The YAML file and the environment -> Settings. The only reader of the environment."""
 
+import os
+import re
+import socket
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
+import yaml
+
+from worker import vendors
 from worker.core.policy import Policy
 from worker.core.routes import Route
-from worker.vendors.base import Account, Quota
+from worker.settings_file import (
+    ConfigError,
+    Entry,
+    How,
+    Mistake,
+    Section,
+    T,
+    boolean,
+    duration,
+    hint,
+    length,
+    name,
+    number,
+    one_of,
+    one_or_each,
+    parse,
+    text,
+    whole,
+)
+from worker.settings_policy import quota, read_policy, read_routes
+from worker.vendors.base import Account, Quota, VendorSpec
 from worker.words import Millis
 
 
@@ -77,3 +103,235 @@ class Settings:
     policy: Policy
     routes: tuple[Route, ...] = ()
     ops: OpsSettings = field(default_factory=OpsSettings)
+
+
+def default_path(environ: Mapping[str, str] = os.environ) -> str | None:
+    """Return the file that MODERATION_WORKER_CONFIG names."""
+    return environ.get("MODERATION_WORKER_CONFIG") or None
+
+
+def load(path: str, environ: Mapping[str, str] = os.environ) -> Settings:
+    """Return what a YAML file and the environment say.
+
+    Raises ConfigError with every problem at once, a line each. ``HOSTNAME`` is the host's name where
+    the environment does not have it.
+    """
+    try:
+        root = parse(path, {"HOSTNAME": socket.gethostname(), **environ})
+        settings = root.source.attempt(_settings, root, None)
+    except RecursionError:
+        raise ConfigError([f"{path}: is nested too deeply"]) from None
+    if root.source.problems or settings is None:
+        raise ConfigError(root.source.problems)
+    return settings
+
+
+def _settings(root: Entry) -> Settings:
+    required = ("kafka", "accounts", "policy")
+    section = root.section("kafka", "ops", "accounts", "routes", "policy", "quota_store", required=required)
+    if "quota_store" in section.members:
+        root.source.problems.append(
+            "quota_store: this version has no shared store of quotas; leave it out, "
+            "and each replica takes the share of the partitions it holds"
+        )
+    specs: dict[str, VendorSpec | None] = {}
+    accounts: dict[str, AccountSettings] = section.read("accounts", lambda entry: _accounts(entry, specs), {})
+    return Settings(
+        kafka=section.read("kafka", _kafka, KafkaSettings((), "", "")),
+        accounts=accounts,
+        policy=section.read("policy", read_policy, Policy("", ())),
+        routes=section.read("routes", lambda entry: read_routes(entry, specs), ()),
+        ops=section.read("ops", _ops, OpsSettings()),
+    )
+
+
+def _ops(entry: Entry) -> OpsSettings:
+    section, usual = entry.section("host", "port"), OpsSettings()
+    return OpsSettings(
+        host=section.read("host", text, usual.host), port=section.read("port", whole(0, 65535), usual.port)
+    )
+
+
+def _kafka(entry: Entry) -> KafkaSettings:
+    keys = (
+        "bootstrap_servers",
+        "group_id",
+        "instance_id",
+        "delivery",
+        "partitioner",
+        "session_timeout",
+        "gather",
+        "max_invalid_in_a_row",
+        "topic_defaults",
+        "create_topics",
+        "topics",
+        "client",
+    )
+    section = entry.section(*keys, required=("bootstrap_servers",))
+    usual = KafkaSettings((), "moderation-worker", entry.source.environ["HOSTNAME"])
+    delivery: tuple[Literal["exactly_once", "at_least_once"], ...] = ("exactly_once", "at_least_once")
+    partitioner: tuple[Literal["murmur2", "crc32", "fnv1a"], ...] = ("murmur2", "crc32", "fnv1a")
+    partitions, replication = section.read(
+        "topic_defaults", _topic_defaults, (usual.partitions, usual.replication)
+    )
+    return KafkaSettings(
+        bootstrap_servers=section.read("bootstrap_servers", _servers, ()),
+        group_id=section.read("group_id", name, usual.group_id),
+        instance_id=section.read("instance_id", name, usual.instance_id),
+        delivery=section.read("delivery", one_of("a delivery", delivery), usual.delivery),
+        partitioner=section.read("partitioner", one_of("a partitioner", partitioner), usual.partitioner),
+        session_timeout=section.read("session_timeout", duration, usual.session_timeout),
+        gather=section.read("gather", length(0), usual.gather),
+        max_invalid_in_a_row=section.read("max_invalid_in_a_row", _COUNT, usual.max_invalid_in_a_row),
+        partitions=partitions,
+        replication=replication,
+        create_topics=section.read("create_topics", boolean, usual.create_topics),
+        topics=section.read("topics", _topics, usual.topics),
+        client=section.read("client", _client, {}),
+    )
+
+
+_COUNT = whole(1, 1_000_000)
+
+
+def _topic_defaults(entry: Entry) -> tuple[int, int]:
+    section, usual = entry.section("partitions", "replication"), KafkaSettings((), "", "")
+    partitions = section.read("partitions", _COUNT, usual.partitions)
+    return partitions, section.read("replication", _COUNT, usual.replication)
+
+
+def _servers(entry: Entry) -> tuple[str, ...]:
+    """Read a list of HOST:PORT, or one text with commas between them."""
+    found = [server.strip() for part in one_or_each(text)(entry) for server in part.split(",")]
+    if not all(re.fullmatch(r"[^\s/@]+:[0-9]{1,5}", server) for server in found):
+        raise entry.wrong("expected HOST:PORT, or a list of them")
+    return tuple(found)
+
+
+def _topics(entry: Entry) -> Topics:
+    names = [field.name for field in fields(Topics)]
+    section = entry.section(*names)
+    found = {key: section.read(key, _topic, "") for key in section.members}
+    topics = Topics(**found)
+    if len({getattr(topics, key) for key in names}) < len(names):
+        raise entry.wrong("the five topics are expected to be five")
+    return topics
+
+
+def _topic(entry: Entry) -> str:
+    value = entry.text()
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,249}", value):
+        raise entry.wrong(f"{entry.show()} is not a topic's name (letters, digits, dots, _ and -)")
+    return value
+
+
+def _client(entry: Entry) -> dict[str, Any]:
+    """Read options of the Kafka client. Passwords are among them: none of their values is ever shown."""
+    # The client library loads slowly, and the file of most development set-ups needs none of its options.
+    from worker.runtime.kafka_client import unknown_client_options  # noqa: PLC0415 - see above
+
+    members = replace(entry, hidden=True).members()
+    for key in unknown_client_options(dict.fromkeys(members)):
+        entry.source.problems.append(
+            f"{members[key].path}: is not an option of kafka-python, or not one that a file may set"
+        )
+    return {key: entry.source.attempt(_option, one, None) for key, one in members.items()}
+
+
+def _option(entry: Entry) -> Any:
+    if isinstance(entry.node, yaml.SequenceNode):
+        return [_option(element) for element in entry.elements()]
+    if entry.kind == "a boolean":
+        return boolean(entry)
+    value = entry.text()
+    if entry.kind != "a number":
+        return value
+    try:
+        return float(value) if entry.node.tag.endswith("float") else int(value)
+    except ValueError:
+        raise entry.wrong("expected a plain number") from None
+
+
+def _accounts(entry: Entry, specs: dict[str, VendorSpec | None]) -> dict[str, AccountSettings]:
+    """Read the ``accounts`` section, and note each account's vendor in ``specs``."""
+    found: dict[str, AccountSettings] = {}
+    members = entry.members()
+    if not members:
+        raise entry.wrong("names no account")
+    for key, one in members.items():
+        specs[key] = None
+        try:
+            found[key] = _account(one, key, specs)
+        except Mistake as mistake:
+            entry.source.problems.append(str(mistake))
+    return found
+
+
+def _account(entry: Entry, key: str, specs: dict[str, VendorSpec | None]) -> AccountSettings:
+    members = entry.members()
+    if "vendor" not in members:
+        raise Mistake(f"{entry.path}.vendor: is required ({', '.join(vendors.vendor_names())})")
+    vendor = one_of("a vendor", vendors.vendor_names())(members["vendor"])
+    spec = specs[key] = vendors.load_spec(vendor)
+    before = len(entry.source.problems)
+    section = entry.section(
+        *("vendor", "endpoint", "timeout_s", "concurrency", "quotas", "reserve", "allow_insecure"),
+        *(setting.name for setting in spec.settings),
+        required=[setting.name for setting in spec.settings if setting.required],
+    )
+    allow_insecure = section.read("allow_insecure", boolean, False)
+    account = Account(key, vendor, _values(section, spec), section.read("endpoint", text, None))
+    for where, value in {**account.settings, "endpoint": account.endpoint}.items():
+        if isinstance(value, str) and value.lower().startswith("http://") and not allow_insecure:
+            entry.source.problems.append(
+                f"{entry.path}.{where}: http:// is refused unless allow_insecure: true stands beside it"
+            )
+    settings = AccountSettings(
+        account=account,
+        quotas={**spec.quotas, **section.read("quotas", lambda one: _quotas(one, spec), {})},
+        timeout=round(section.read("timeout_s", number(0.1, 600), 10.0) * 1000),
+        concurrency=section.read("concurrency", whole(1, 1000), 10),
+        reserve=section.read("reserve", _share, 0.05),
+        allow_insecure=allow_insecure,
+    )
+    if len(entry.source.problems) == before:
+        try:
+            vendors.make(spec, account)
+        except ValueError as error:
+            names_key = str(error).partition(": ")[0] in {"endpoint", *(one.name for one in spec.settings)}
+            raise Mistake(f"{entry.path}{'.' if names_key else ': '}{error}") from None
+    return settings
+
+
+def _values(section: Section, spec: VendorSpec) -> dict[str, str | bool]:
+    """Read the vendor's own keys; what is absent has its default, or is left out."""
+    found: dict[str, str | bool | None] = {}
+    for setting in spec.settings:
+        how: How[str | bool] = boolean if setting.type == "boolean" else text
+        if setting.secret:
+            how = _hidden(how)
+        found[setting.name] = section.read(setting.name, how, setting.default)
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _hidden(how: How[T]) -> How[T]:
+    return lambda entry: how(replace(entry, hidden=True))
+
+
+def _quotas(entry: Entry, spec: VendorSpec) -> dict[str, tuple[Quota, ...]]:
+    charged = {key for operation in spec.operations.values() for key in operation.charges}
+    found: dict[str, tuple[Quota, ...]] = {}
+    for key, one in entry.members().items():
+        if key not in charged:
+            entry.source.problems.append(
+                f"{one.path}: is not an operation of {spec.name} ({hint(key, sorted(charged))})"
+            )
+        found[key] = entry.source.attempt(one_or_each(quota), one, ())
+    return found
+
+
+def _share(entry: Entry) -> float:
+    match = re.fullmatch(r"([0-9]{1,2}(?:\.[0-9]{1,3})?)%", entry.text())
+    if match is None:
+        raise entry.wrong(f"{entry.show()} is not a share (5%)")
+    return float(match[1]) / 100

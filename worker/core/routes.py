@@ -1,6 +1,16 @@
 """Where a stream runs, when the verdict does not say: the first route that matches."""
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from worker.core.globs import matches
+from worker.words import Target
+
+FIELDS = ("stream.name", "stream.key")
+"""What a template may name in braces; ``stream.name`` is the part of the key after the last ``/``."""
+
+IN_BRACES = re.compile(r"\{([^{}]*)\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,3 +31,32 @@ class Route:
     targets: tuple[TargetTemplate, ...]
     key: tuple[str, ...] | None = None
     tenant: str | None = None
+
+
+def resolve(routes: Sequence[Route], stream_key: str, tenant: str | None) -> tuple[Target, ...]:
+    """Return the targets of the first route that matches, none if no route does.
+
+    A target whose application or stream name comes out empty is left out: some vendors read an
+    empty name as "all of them".
+    """
+    for route in routes:
+        if route.tenant in (None, tenant) and matches(route.key, stream_key):
+            filled = (_fill(template, stream_key) for template in route.targets)
+            return tuple(target for target in filled if target.app and target.stream)
+    return ()
+
+
+def _fill(template: TargetTemplate, key: str) -> Target:
+    values = {"stream.name": key.rpartition("/")[2], "stream.key": key}
+
+    def text(value: str) -> str:
+        # In one pass: what a key brings along is never read as a template.
+        return IN_BRACES.sub(lambda found: values.get(found[1], found[0]), value)
+
+    return Target(
+        account=template.account,
+        app=text(template.app),
+        stream=text(template.stream),
+        push_domain=template.push_domain and text(template.push_domain),
+        play_domain=template.play_domain and text(template.play_domain),
+    )

@@ -1,34 +1,61 @@
-"""RFC 3339 on the wire, whole milliseconds inside."""
+"""RFC 3339 on the wire, whole milliseconds inside.
 
-from datetime import UTC, datetime
+Moments lie between 1970 and the end of the year 9999, which is what both sides can hold.
+"""
+
+import re
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 from worker.words import Millis
 
+_SHAPE = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ](?:[01][0-9]|2[0-3]):[0-9]{2}:[0-9]{2}(?:\.[0-9]+)?"
+    r"(?:[Zz]|[+-][0-9]{2}:[0-9]{2})"
+).fullmatch
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+LAST: Millis = 253_402_300_799_999
+"""The last moment RFC 3339 can write: 9999-12-31T23:59:59.999Z."""
+
 
 def parse_rfc3339(text: Any) -> Millis:
-    """Return the moment a date-time with an offset names.
+    """Return the moment a date-time with an offset names (RFC 3339 section 5.6), rounded to milliseconds.
 
-    Raises ValueError (never with the text in it) for anything else, a number or a missing offset included.
+    Raises ValueError (never with the text in it) for anything else: a number, a missing offset, another
+    ISO 8601 form, a leap second, a moment before 1970.
     """
-    if not isinstance(text, str) or len(text) < 20 or text[10] not in "Tt ":  # noqa: PLR2004 - shortest form
-        raise ValueError("expected an RFC 3339 date-time with an offset, such as 2026-11-22T10:05:00Z")
+    if not isinstance(text, str) or _SHAPE(text) is None:
+        raise PydanticCustomError(
+            "time", "expected an RFC 3339 date-time with an offset, such as 2026-11-22T10:05:00Z"
+        )
     try:
         moment = datetime.fromisoformat(text.upper())
     except ValueError:
-        raise ValueError("expected an RFC 3339 date-time with an offset") from None
-    if moment.tzinfo is None:
-        raise ValueError("expected an offset (Z or +08:00) behind the time")
-    return round(moment.timestamp() * 1000)
+        raise PydanticCustomError("time", "expected a date and a time of day that exist") from None
+    millis = ((moment - _EPOCH) // _MICROSECOND + 500) // 1000
+    if not 0 <= millis <= LAST:
+        raise PydanticCustomError("time", "expected a moment between the years 1970 and 9999")
+    return millis
 
 
 def format_rfc3339(at: Millis) -> str:
-    """Return a moment as ``2026-11-22T10:05:00Z``, with milliseconds where there are any."""
-    seconds, millis = divmod(at, 1000)
-    text = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-    return f"{text}.{millis:03d}Z" if millis else f"{text}Z"
+    """Return a moment as ``2026-11-22T10:05:00Z``, with milliseconds where there are any.
+
+    What lies beyond the end of the year 9999 is written as its last millisecond.
+    """
+    seconds, millis = divmod(min(at, LAST), 1000)
+    return f"{_to_the_second(seconds)}.{millis:03d}Z" if millis else f"{_to_the_second(seconds)}Z"
+
+
+@lru_cache(maxsize=1024)
+def _to_the_second(seconds: int) -> str:
+    """Return a second of the epoch as text; cached, since moments of one result share most seconds."""
+    return (_EPOCH + timedelta(seconds=seconds)).replace(tzinfo=None).isoformat()
 
 
 _SCHEMA = WithJsonSchema({"type": "string", "format": "date-time"})

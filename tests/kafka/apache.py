@@ -1,0 +1,175 @@
+"""Apache Kafka, one node, from its published jars: started, stopped and killed by the tests."""
+
+import contextlib
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from kafka import KafkaAdminClient
+from kafka.errors import KafkaTimeoutError
+
+VERSION = "4.4.0"
+CACHE = Path(__file__).resolve().parents[2] / ".kafka"
+USER, PASSWORD = "app", "app-secret"
+SCRAM_LOGIN = "org.apache.kafka.common.security.scram.ScramLoginModule"
+JVM = ("-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")
+
+POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>tests</groupId><artifactId>broker</artifactId><version>1</version><packaging>pom</packaging>
+  <dependencies>
+    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{VERSION}</version></dependency>
+    <dependency><groupId>org.slf4j</groupId><artifactId>slf4j-nop</artifactId><version>1.7.36</version></dependency>
+  </dependencies>
+</project>
+"""
+
+
+def run(*command: str, timeout_s: float = 60) -> str:
+    done = subprocess.run(command, check=True, capture_output=True, timeout=timeout_s)  # noqa: S603 - our own tools
+    return done.stdout.decode()
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+        return port
+
+
+def jars() -> Path:
+    """Fetch the broker's jars once, and return their folder."""
+    folder = CACHE / VERSION
+    if not folder.exists():
+        CACHE.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=CACHE) as scratch:
+            pom, fetched = Path(scratch, "pom.xml"), Path(scratch, "jars")
+            pom.write_text(POM)
+            goal = ("dependency:copy-dependencies", f"-DoutputDirectory={fetched}")
+            run("mvn", "-q", "-B", "-f", str(pom), *goal, timeout_s=240)
+            with contextlib.suppress(OSError):  # another run was faster
+                fetched.rename(folder)
+    return folder
+
+
+def certificate(folder: Path) -> None:
+    """Make ``ca.pem`` (a self-signed certificate for localhost) and ``keystore.p12`` in a folder."""
+    key, cert = folder / "key.pem", folder / "ca.pem"
+    names = ("-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1")
+    run(
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-keyout",
+        str(key),
+        "-out",
+        str(cert),
+        *names,
+    )
+    store = ("-out", str(folder / "keystore.p12"), "-passout", f"pass:{PASSWORD}")
+    run("openssl", "pkcs12", "-export", "-inkey", str(key), "-in", str(cert), *store)
+
+
+class Broker:
+    """One broker on loopback: ``plain`` without login, ``secure`` with TLS and SCRAM-SHA-512."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        ports = [free_port() for _ in range(3)]
+        self.plain, self.secure, controller = (f"127.0.0.1:{port}" for port in ports)
+        self.cafile = str(folder / "ca.pem")
+        self._classpath = f"{jars()}/*"
+        self._properties = folder / "server.properties"
+        self._process: subprocess.Popen[bytes] | None = None
+        certificate(folder)
+        self._properties.write_text(
+            "\n".join(
+                [
+                    "process.roles=broker,controller",
+                    "node.id=1",
+                    f"controller.quorum.voters=1@{controller}",
+                    f"listeners=PLAINTEXT://{self.plain},SASL_SSL://{self.secure},CONTROLLER://{controller}",
+                    f"advertised.listeners=PLAINTEXT://{self.plain},SASL_SSL://{self.secure}",
+                    "controller.listener.names=CONTROLLER",
+                    "inter.broker.listener.name=PLAINTEXT",
+                    "listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL",
+                    "ssl.keystore.type=PKCS12",
+                    f"ssl.keystore.location={folder / 'keystore.p12'}",
+                    f"ssl.keystore.password={PASSWORD}",
+                    f"ssl.key.password={PASSWORD}",
+                    "ssl.client.auth=none",
+                    "sasl.enabled.mechanisms=SCRAM-SHA-512",
+                    f"listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config={SCRAM_LOGIN} required;",
+                    f"log.dirs={folder / 'data'}",
+                    "offsets.topic.replication.factor=1",
+                    "offsets.topic.num.partitions=4",
+                    "transaction.state.log.replication.factor=1",
+                    "transaction.state.log.min.isr=1",
+                    "transaction.state.log.num.partitions=4",
+                    "share.coordinator.state.topic.replication.factor=1",
+                    "share.coordinator.state.topic.min.isr=1",
+                    "share.coordinator.state.topic.num.partitions=1",
+                    "group.initial.rebalance.delay.ms=0",
+                    "group.min.session.timeout.ms=1000",
+                    "auto.create.topics.enable=false",
+                    "log.cleaner.dedupe.buffer.size=4000000",
+                    "log.cleaner.backoff.ms=200",
+                ]
+            )
+        )
+        cluster = self._java("kafka.tools.StorageTool", "random-uuid").strip()
+        scram = f"SCRAM-SHA-512=[name={USER},password={PASSWORD}]"
+        format_ = ["format", "-t", cluster, "-c", str(self._properties), "--add-scram", scram]
+        self._java("kafka.tools.StorageTool", *format_)
+
+    def _java(self, *command: str) -> str:
+        return run("java", *JVM, "-cp", self._classpath, *command)
+
+    def start(self, timeout_s: float = 60) -> None:
+        with (self.folder / "broker.log").open("ab") as out:
+            command = ["java", *JVM, "-cp", self._classpath, "kafka.Kafka", str(self._properties)]
+            self._process = subprocess.Popen(command, stdout=out, stderr=out)  # noqa: S603 - our own tool
+        host, port = self.plain.split(":")
+        until = time.monotonic() + timeout_s
+        while True:
+            try:
+                socket.create_connection((host, int(port)), timeout=1).close()
+                KafkaAdminClient(bootstrap_servers=self.plain, bootstrap_timeout_ms=5000).close()
+            except (OSError, KafkaTimeoutError):
+                if self._process.poll() is not None or time.monotonic() > until:
+                    self.kill()
+                    raise RuntimeError((self.folder / "broker.log").read_text()[-2000:]) from None
+                time.sleep(0.1)
+            else:
+                return
+
+    def kill(self) -> None:
+        """End it without a word, as a crash would."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait(timeout=20)
+
+    def stop(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.terminate()
+            try:
+                self._process.wait(timeout=20)
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+
+@contextlib.contextmanager
+def running_broker(folder: Path) -> Iterator[Broker]:
+    broker = Broker(folder)
+    broker.start()
+    try:
+        yield broker
+    finally:
+        broker.stop()
+        shutil.rmtree(folder / "data", ignore_errors=True)

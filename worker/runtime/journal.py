@@ -1,0 +1,297 @@
+"""The journal: makes one batch of steps durable at a time, and recovers in one way.
+
+``exactly_once``: states, results and input offsets in one Kafka transaction, fenced by the group's
+generation. ``at_least_once``, for brokers without transactions: results, then states, then offsets; after
+a crash results may repeat with the same ids, and the offset kept in each state guards against replays.
+
+Any failure has one answer, which is also how it starts: every epoch is void, the producer is thrown
+away, a new one ends what the old left open, and every partition of ours is read again.
+"""
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from kafka import OffsetAndMetadata, TopicPartition
+from kafka.errors import (
+    CommitFailedError,
+    FencedInstanceIdError,
+    InvalidProducerEpochError,
+    KafkaConnectionError,
+    KafkaError,
+    KafkaTimeoutError,
+    MessageSizeTooLargeError,
+    ProducerFencedError,
+)
+
+from worker.runtime import kafka_client
+from worker.runtime.consumer import fenced_sentence
+from worker.runtime.messages import Batch, Committed, Granted, Message, Record
+from worker.runtime.ownership import Ownership
+from worker.settings import KafkaSettings
+
+log = logging.getLogger(__name__)
+
+FENCED_AGAIN_S = 60.0
+RETRY_S = 1.0
+
+REASONS: Mapping[type[Exception], str] = {
+    ProducerFencedError: "fenced",
+    InvalidProducerEpochError: "fenced",
+    CommitFailedError: "membership",
+    KafkaTimeoutError: "timeout",
+    KafkaConnectionError: "connection",
+    MessageSizeTooLargeError: "too_large",
+}
+"""Words of ``journal_resets_total{reason}``; any other failure is ``error``."""
+
+
+class Observer(Protocol):
+    """Who counts what the journal does."""
+
+    def on_commit(self, seconds: float) -> None:
+        """Note how long a commit took."""
+
+    def on_reset(self, reason: str) -> None:
+        """Note why a batch failed."""
+
+
+class Group(Protocol):
+    """What the journal needs of the group consumer."""
+
+    def membership(self) -> Any:
+        """Return the group metadata of this moment, or None."""
+
+    def commit(self, offsets: Mapping[int, int]) -> None:
+        """Commit input offsets outside any transaction."""
+
+
+class Journal:
+    """Takes batches from the engine, one at a time, and answers each with Committed or Reset.
+
+    ``on_fatal`` gets one sentence when going on is useless; the journal has then stopped.
+    """
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        ownership: Ownership,
+        group: Group,
+        *,
+        put: Callable[[Message], None],
+        observer: Observer,
+        on_fatal: Callable[[str], None],
+        watchdog_s: float = kafka_client.WATCHDOG_S,
+    ) -> None:
+        self._settings, self._ownership, self._group = settings, ownership, group
+        self._put, self._observer, self._on_fatal = put, observer, on_fatal
+        self._watchdog_s = watchdog_s
+        self._transactional = settings.delivery == "exactly_once"
+        self._batches: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
+        self._stopping = threading.Event()
+        self._fenced_at: float | None = None
+        self._progress: dict[int, int] = {}  # offsets committed outside transactions
+        self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
+
+    def start(self) -> None:
+        """Start with the recovery."""
+        self._thread.start()
+
+    @property
+    def started(self) -> bool:
+        """Whether it was started."""
+        return self._thread.ident is not None
+
+    def submit(self, batch: Batch) -> None:
+        """Take the next batch. The engine waits for Committed or Reset before it submits another."""
+        self._batches.put(batch)
+
+    def stop(self, timeout_s: float) -> None:
+        """Finish the submitted batch, and end."""
+        self._stopping.set()
+        self._batches.put(None)
+        self._thread.join(timeout_s)
+
+    def alive(self) -> bool:
+        """Return whether the thread lives."""
+        return self._thread.is_alive()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            producer = self._open()
+            if producer is None:
+                continue
+            self._ownership.settle()
+            error = self._serve(producer)
+            if error is None:
+                self._close(producer)
+                return
+            self._fail(producer, error)
+
+    def _open(self) -> Any:
+        """Build a producer; None if that failed. Bounded by the client's own timeouts."""
+        build = kafka_client.transactional_producer if self._transactional else kafka_client.plain_producer
+        try:
+            return build(self._settings)
+        except KafkaError as error:
+            log.warning("the journal cannot start (%s); trying again", error)
+            self._stopping.wait(RETRY_S)
+            return None
+
+    def _serve(self, producer: Any) -> Exception | None:
+        """Write batches until one fails (its error) or the journal is stopped (None)."""
+        while True:
+            batch = self._batches.get()
+            if batch is None:
+                return None
+            started = time.monotonic()
+            try:
+                batch = self._write(producer, batch)
+            except Exception as error:  # noqa: BLE001 - every failure has the same answer
+                return error
+            seconds = time.monotonic() - started
+            self._observer.on_commit(seconds)
+            self._put(Committed(batch, seconds))
+            if not self._transactional:
+                self._commit_offsets(batch)
+
+    def _write(self, producer: Any, batch: Batch) -> Batch:
+        """Make a batch durable, less what was lost meanwhile, and return what remained."""
+        # The membership first, then the epochs: a partition lost in between is dropped here or fenced there.
+        member = self._group.membership()
+        if member is None or member.generation_id < 0 or not member.member_id:
+            raise CommitFailedError("not a member of the group")  # the broker would not fence such offsets
+        batch = still_ours(batch, self._ownership)
+        if batch.partitions:
+            write = self._transaction if self._transactional else self._plain_write
+            _within(self._watchdog_s, lambda abandoned: write(producer, batch, member, abandoned))
+        return batch
+
+    def _transaction(self, producer: Any, batch: Batch, member: Any, abandoned: threading.Event) -> None:
+        producer.begin_transaction()
+        _send(producer, list(batch.records()), abandoned)
+        # Every touched partition, even where its offset did not move: that is the fence.
+        offsets = {
+            TopicPartition(self._settings.topics.verdicts, p): OffsetAndMetadata(part.next_offset, "", -1)
+            for p, part in batch.partitions.items()
+        }
+        producer.send_offsets_to_transaction(offsets, member)
+        _go_on(abandoned)
+        producer.commit_transaction()
+
+    def _plain_write(self, producer: Any, batch: Batch, _member: Any, abandoned: threading.Event) -> None:
+        # Nothing else keeps a process that was frozen from writing over its successor's states.
+        if not self._ownership.lease_fresh():
+            raise CommitFailedError("the brokers have been silent for longer than the session timeout")
+        parts = batch.partitions.values()
+        _send(producer, [record for part in parts for record in part.records], abandoned)
+        _send(producer, [record for part in parts for record in part.states.values()], abandoned)
+
+    def _commit_offsets(self, batch: Batch) -> None:
+        """Commit what advanced. A failure is made good by the next commit, or by the states after a crash."""
+        moved = {
+            p: part.next_offset
+            for p, part in batch.partitions.items()
+            if self._progress.get(p) != part.next_offset
+        }
+        if not moved:
+            return  # committing in vain can keep a group from settling
+        try:
+            self._group.commit(moved)
+        except KafkaError as error:
+            log.warning("committing input offsets failed: %s", error)
+        else:
+            self._progress.update(moved)
+
+    def _fail(self, producer: Any, error: Exception) -> None:
+        reason = next((word for kind, word in REASONS.items() if isinstance(error, kind)), "error")
+        text = str(error) if isinstance(error, KafkaError) else type(error).__name__
+        log.warning("a batch failed (%s: %s); reading the states again", reason, text)
+        self._observer.on_reset(reason)
+        self._progress.clear()
+        self._ownership.void(reason)
+        kafka_client.bury(producer)
+        if isinstance(error, FencedInstanceIdError) or (reason == "fenced" and self._fenced_again()):
+            self._stopping.set()
+            self._on_fatal(fenced_sentence(self._settings))
+
+    def _fenced_again(self) -> bool:
+        """Tell whether this is the second fencing within a minute: two processes then fence each other."""
+        before, self._fenced_at = self._fenced_at, time.monotonic()
+        return before is not None and self._fenced_at - before < FENCED_AGAIN_S
+
+    def _close(self, producer: Any) -> None:
+        try:
+            producer.close(timeout=5)
+        except KafkaError as error:
+            log.warning("closing the producer failed: %s", error)
+
+
+def still_ours(batch: Batch, ownership: Ownership) -> Batch:
+    """Return the batch without the partitions whose epoch has changed, and without their calls."""
+    parts = {p: part for p, part in batch.partitions.items() if ownership.is_current(p, part.epoch)}
+    if len(parts) == len(batch.partitions):
+        return batch
+    granted = []
+    for grant in batch.granted:
+        kept = [
+            (call, origin)
+            for call, origin in zip(grant.calls, grant.origins, strict=True)
+            if ownership.is_current(origin[0], origin[1])
+        ]
+        if kept:
+            calls, origins = zip(*kept, strict=True)
+            granted.append(Granted(grant.account, calls, origins))
+    return Batch(parts, granted)
+
+
+def _send(producer: Any, records: list[Record], abandoned: threading.Event) -> None:
+    """Send records and make sure of each: a batch that fails does not fail the transaction by itself."""
+    futures: list[Any] = []
+    try:
+        for r in records:
+            headers = list(r.headers)
+            futures.append(producer.send(r.topic, r.value, r.key, headers=headers, partition=r.partition))
+        producer.flush(timeout=kafka_client.FLUSH_S)
+    except KafkaError as error:
+        # A record that failed makes every later call fail: it is the cause.
+        raise next((f.exception for f in futures if f.failed()), error) from None
+    for future in futures:
+        if not future.succeeded():
+            raise future.exception or KafkaTimeoutError("a record was not acknowledged in time")
+    _go_on(abandoned)
+
+
+def _go_on(abandoned: threading.Event) -> None:
+    if abandoned.is_set():
+        raise KafkaTimeoutError("abandoned")
+
+
+def _within(seconds: float, work: Callable[[threading.Event], None]) -> None:
+    """Run work in a thread that can be left behind, since some of its calls never time out.
+
+    Raises what it raised, or KafkaTimeoutError when it is left behind. It then releases nothing: what
+    was written is decided by the next producer's recovery.
+    """
+    abandoned = threading.Event()
+    ended: queue.SimpleQueue[Exception | None] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            work(abandoned)
+        except Exception as error:  # noqa: BLE001 - handed to the waiting thread
+            ended.put(error)
+        else:
+            ended.put(None)
+
+    threading.Thread(target=run, name="transaction", daemon=True).start()
+    try:
+        error = ended.get(timeout=seconds)
+    except queue.Empty:
+        abandoned.set()
+        raise KafkaTimeoutError(f"stuck for {seconds:.0f} s") from None
+    if error is not None:
+        raise error
