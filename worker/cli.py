@@ -58,11 +58,9 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _check(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments)
-    policy, routes = settings.policy, settings.routes
-    print(
-        f"configuration: {len(settings.accounts)} accounts, {len(routes)} routes, {len(policy.rules)} rules, "
-        f"policy version {policy.version}: fine"
-    )
+    counts = {"accounts": settings.accounts, "routes": settings.routes, "rules": settings.policy.rules}
+    found = ", ".join(f"{what} {len(them)}" for what, them in counts.items())
+    print(f"configuration: fine ({found}, policy version {settings.policy.version})")
     return _check_connections(settings) if arguments.connect else OK
 
 

@@ -37,7 +37,7 @@ class ConfigError(Exception):
         super().__init__("\n".join(self.problems))
 
 
-class Mistake(Exception):  # noqa: N818 - the design's word for it
+class Mistake(Exception):  # noqa: N818 - the contract's word for it
     """One problem, with its path."""
 
 

@@ -6,6 +6,7 @@ milliseconds too. ``None`` as an end means "no end" (permanent) unless a field s
 
 from base64 import urlsafe_b64encode
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Literal
 
@@ -122,11 +123,17 @@ class Target:
     @property
     def id(self) -> str:
         """A short stable name, safe for logs."""
-        return digest(self.account, self.push_domain, self.play_domain, self.app, self.stream, size=6)
+        return _target_id(self)
 
     def __repr__(self) -> str:
         """Name the account and the id only."""
         return f"Target(account={self.account!r}, id={self.id!r})"
+
+
+@lru_cache(maxsize=10_000)
+def _target_id(target: Target) -> str:
+    parts = (target.account, target.push_domain, target.play_domain, target.app, target.stream)
+    return digest(*parts, size=6)
 
 
 @dataclass(frozen=True, slots=True)

@@ -178,7 +178,7 @@ def test_the_file_may_come_from_the_environment(config: Path) -> None:
     ended = run("check", environ={"MODERATION_WORKER_CONFIG": str(config)})
 
     assert (ended.returncode, ended.stderr) == (0, "")
-    assert ended.stdout == "configuration: 2 accounts, 2 routes, 8 rules, policy version 7: fine\n"
+    assert ended.stdout == "configuration: fine (accounts 2, routes 2, rules 8, policy version 7)\n"
 
 
 def test_without_a_file_it_says_how_to_name_one() -> None:

@@ -49,8 +49,8 @@ def targets_of(whole: Whole, named: tuple[Target, ...] | None, tenant: str | Non
     """Return where a stream runs: as the event says, else by the routes, else as known from before."""
     if named:
         return named
-    routed = resolve(whole.ctx.routes, whole.state.key, tenant)
-    return routed or tuple(target.target for target in whole.state.targets.values())
+    routed = resolve(whole.ctx.routes, whole.key, tenant)
+    return routed or tuple(target.target for target in whole.targets.values())
 
 
 def named_targets(event: Verdict) -> tuple[Target, ...] | None:
@@ -85,8 +85,8 @@ def _decide(whole: Whole, verdict: Verdict) -> Decision:
     decision = decide(whole.ctx.policy, verdict, whole.now)
     if verdict.origin != "machine" or decision.action == "none":
         return decision
-    session = whole.state.session
-    for rest in whole.state.rests:
+    session = whole.session
+    for rest in whole.rests:
         same = rest.session_id is None or session is None or session.id == rest.session_id
         if rest.category == verdict.category and same and rest.until > whole.now:
             detail = "A human released this category on this broadcast; machine verdicts rest for a while."
@@ -194,7 +194,7 @@ def _hold(
     if verdict.stream.session and (decision.action == "cut" or decision.scope == "session"):
         session = Session(verdict.stream.session.id, verdict.stream.session.started_at)
     return Hold(
-        id=digest("hold", whole.state.key, verdict.verdict_id),
+        id=digest("hold", whole.key, verdict.verdict_id),
         cause=cause,
         action=decision.action,
         origin=verdict.origin,
@@ -214,7 +214,7 @@ def _hold(
 def _parked(whole: Whole, verdict: Verdict, decision: Decision, target: Target) -> Parked | None:
     if decision.approval:
         return "approval"
-    if verdict.origin != "order" and is_protected(whole.ctx.policy, whole.state.key):
+    if verdict.origin != "order" and is_protected(whole.ctx.policy, whole.key):
         return "approval"
     guard = whole.ctx.guards.parks(
         account=target.account,

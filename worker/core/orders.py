@@ -48,7 +48,7 @@ def command(whole: Whole, order: Command, place: str, traceparent: str | None) -
 def stream_event(whole: Whole, told: StreamEvent) -> None:
     """Take note of a broadcast that started or ended."""
     whole.hear_of(told.stream)
-    whole.state = replace(whole.state, keep_until=whole.now + SESSION_KEPT)
+    whole.keep_until = whole.now + SESSION_KEPT
     if told.stream_event == "ended" and told.stream.session is not None:
         whole.end_session(told.stream.session.id)
 
@@ -83,10 +83,10 @@ def _release(whole: Whole, order: Command, cause: Cause) -> None:
     if not found:
         whole.tell(cause, "no_action", "There was no such hold.", reason="no_hold")
         return
-    session = whole.state.session
+    session = whole.session
     until = whole.now + whole.ctx.policy.release_cooloff
     rests = (Rest(category, session.id if session else None, until) for category in sorted(categories))
-    whole.state = replace(whole.state, rests=(*whole.state.rests, *rests))
+    whole.rests = (*whole.rests, *rests)
 
 
 def _reject(whole: Whole, order: Command, cause: Cause) -> None:
@@ -112,7 +112,7 @@ def _query(whole: Whole, order: Command, cause: Cause) -> None:
                 for target in order.stream.targets
             )
         )
-    known = tuple(target.target for target in whole.state.targets.values())
+    known = tuple(target.target for target in whole.targets.values())
     targets = named or tuple(dict.fromkeys((*known, *targets_of(whole, None, None))))
     if not targets:
         whole.tell(

@@ -81,6 +81,7 @@ class Schedule:
         self._asleep: _Heap = []
         self._entries = 0  # in all heaps, dead ones too
         self._order = count()
+        self._now: Millis = 0  # when it was last asked
         self._under_way: set[Grant] = set()
         self._probe_at: Millis | None = None
 
@@ -98,7 +99,11 @@ class Schedule:
         self._waiting[want.priority] += 1
         if want.shared is not None:
             self._sharing.setdefault((want.operation, want.shared), {})[key] = want
-        heappush(self._asleep, (want.not_before, next(self._order), want))
+        order = next(self._order)
+        if want.not_before <= self._now:
+            self._line_up(order, want)
+        else:
+            heappush(self._asleep, (want.not_before, order, want))
         self._entries += 1
         if self._entries > 2 * len(self._wants) + 1000:
             self._sweep()
@@ -268,10 +273,14 @@ class Schedule:
 
     def _wake(self, now: Millis) -> None:
         """Move what has become due into its lane."""
+        self._now = now
         while self._bury(self._asleep) and self._asleep[0][0] <= now:
             _, order, want = heappop(self._asleep)
-            lane = (_RANK[want.priority], want.read, want.operation, want.charges)
-            heappush(self._lanes.setdefault(lane, []), (want.since, order, want))
+            self._line_up(order, want)
+
+    def _line_up(self, order: int, want: Want) -> None:
+        lane = (_RANK[want.priority], want.read, want.operation, want.charges)
+        heappush(self._lanes.setdefault(lane, []), (want.since, order, want))
 
     def _bury(self, heap: _Heap) -> bool:
         """Take the dead off a heap's top; tell whether anything is left."""

@@ -31,7 +31,7 @@ from worker.core import answers
 from worker.core.accept import accept
 from worker.core.calls import Need, need
 from worker.core.context import Context
-from worker.core.holds import FOREVER
+from worker.core.holds import FOREVER, end
 from worker.core.orders import command, stream_event
 from worker.core.outcome import Outcome
 from worker.core.settle import settle
@@ -108,7 +108,8 @@ class Step:
     """What one turn of the machine gives. ``needs`` has an entry for each touched target.
 
     ``wake_at`` is when the stream must be looked at again, whatever else happens. ``spent_until``: until
-    when its last calls may count in a vendor's quota.
+    when its last calls may count in a vendor's quota. ``quiet``: nothing is owed or needed that was not
+    before, so ``open`` and ``spent_until`` are as they were, and so is ``wake_at`` unless it is earlier.
     """
 
     state: StreamState | None
@@ -118,6 +119,7 @@ class Step:
     wake_at: Millis = FOREVER
     open: Open = Open()
     spent_until: Millis = 0
+    quiet: bool = False
 
 
 def step(state: StreamState, event: Event, now: Millis, ctx: Context) -> Step:
@@ -141,7 +143,7 @@ def step(state: StreamState, event: Event, now: Millis, ctx: Context) -> Step:
                     answers.interrupted(turn)
         case _:
             assert_never(event)
-    return _finish(whole, call)
+    return _finish(whole, call, received=isinstance(event, Received))
 
 
 def _receive(whole: Whole, received: Received) -> None:
@@ -165,7 +167,7 @@ def _grant(whole: Whole, event: Grant) -> Call | None:
     wanted = turn.need()
     if wanted is None or wanted.operation.name != event.operation or wanted.not_before > whole.now:
         return None
-    call = wanted.call(whole.state.key, turn.state)
+    call = wanted.call(whole.key, turn.state)
     turn.state = replace(
         turn.state,
         seq=turn.state.seq + 1,
@@ -183,41 +185,54 @@ def _grant(whole: Whole, event: Grant) -> Call | None:
     return call
 
 
-def _finish(whole: Whole, call: Call | None) -> Step:
+def _finish(whole: Whole, call: Call | None, *, received: bool) -> Step:
     step = Step(None, whole.results, call=call)
+    quiet = received
     for name, turn in whole.turns.items():
         if not turn.quiet:
+            quiet = False
             settle(turn)
             step.needs[name] = turn.need()
         step.results.extend(turn.results)
-    state, now, ctx = whole.close(), whole.now, whole.ctx
+    state = whole.close()
+    busy = [target for target in state.targets.values() if not _idle(target)]
+    if quiet and (busy or whole.now < _forget_at(state)):
+        step.state, step.quiet = state, True
+        ends = (end(hold.until) for turn in whole.turns.values() for hold in turn.state.holds[-1:])
+        step.wake_at = min(ends, default=FOREVER) if busy else _forget_at(state)
+        return step
+    return _look_over(whole, state, busy, step)
+
+
+def _look_over(whole: Whole, state: StreamState, busy: list[TargetState], step: Step) -> Step:
+    """Complete a step that may have changed what the stream owes and when it must be looked at."""
     targets = {name: target for name, target in state.targets.items() if not _idle(target) or target.spent}
     if len(targets) != len(state.targets):
         state = replace(state, targets=targets)
-    busy = [target for target in targets.values() if not _idle(target)]
-    if not busy and now >= _forget_at(state):
+    if not busy and whole.now >= _forget_at(state):
         return step
     step.state = state
-    wakes = [Turn(ctx, state.key, target, now).wake_at() for target in busy]
+    wakes = [Turn(whole.ctx, state.key, target, whole.now).wake_at() for target in busy]
     step.wake_at = min(wakes) if busy else _forget_at(state)
     step.open = _open(busy, whole)
-    step.spent_until = _spent_until(targets.values(), ctx)
+    step.spent_until = _spent_until(targets.values(), whole.ctx)
     return step
 
 
 def _open(targets: list[TargetState], whole: Whole) -> Open:
-    busy = False
     waiting: list[Millis] = []
     parked: list[Parked] = []
     for target in targets:
-        busy = busy or target.call is not None or need(target, whole.now, whole.ctx) is not None
         for hold in target.holds:
             if hold.parked is not None:
                 parked.append(hold.parked)
             elif hold.phase != "closed":
                 waiting.append(hold.placed_at)
         waiting.extend(ask.cause.decided_at or 0 for ask in target.asks)
-    return Open(min(waiting, default=None), tuple(parked), busy)
+    active = any(
+        target.call is not None or need(target, whole.now, whole.ctx) is not None for target in targets
+    )
+    return Open(min(waiting, default=None), tuple(parked), active)
 
 
 def _spent_until(targets: Iterable[TargetState], ctx: Context) -> Millis:

@@ -18,7 +18,7 @@ CHECK_GRACE: Millis = 60_000
 
 BACKOFF_BASE: Millis = 500
 """The first retry waits up to this long, each further one up to twice as long."""
-COVERED_KEPT = 16
+COVERED_KEPT = 4
 """How many covered demands of one kind a target remembers, each outlasted by the next."""
 
 
@@ -132,6 +132,8 @@ class Turn:
 
         A flood of verdicts on one stream must not make its state grow without bound.
         """
+        if len(self.state.holds) < COVERED_KEPT:
+            return
         like = [hold for hold in self.state.holds if hold.covered and _outlasts(new, hold)]
         if len(like) >= COVERED_KEPT:
             self.each(lambda hold: None if hold is like[0] else hold)
@@ -279,7 +281,8 @@ class Turn:
 
 def _outlasts(new: Hold, old: Hold) -> bool:
     return (
-        all(getattr(new, name) == getattr(old, name) for name in ("action", "category", "origin", "session"))
+        (new.action, new.category, new.origin) == (old.action, old.category, old.origin)
+        and new.session == old.session
         and end(new.until) >= end(old.until)
         and set(old.regions) <= set(new.regions)
     )

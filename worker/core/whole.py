@@ -25,7 +25,14 @@ class Whole:
 
     def __init__(self, ctx: Context, state: StreamState, now: Millis) -> None:
         self.ctx = ctx
-        self.state = state
+        self.key = state.key
+        self.session = state.session
+        self.past = state.past
+        self.seen = state.seen
+        self.rests = state.rests
+        self.targets = state.targets
+        self.keep_until = state.keep_until
+        self._offset = state.offset
         self.now = now
         self.results: list[Result] = []
         self.turns: dict[str, Turn] = {}
@@ -34,10 +41,10 @@ class Whole:
         """Return the working copy of a known target."""
         turn = self.turns.get(target_id)
         if turn is None:
-            state = self.state.targets.get(target_id)
+            state = self.targets.get(target_id)
             if state is None:
                 return None
-            turn = self.turns[target_id] = Turn(self.ctx, self.state.key, state, self.now)
+            turn = self.turns[target_id] = Turn(self.ctx, self.key, state, self.now)
         return turn
 
     def turn_at(self, target: Target) -> Turn:
@@ -45,12 +52,12 @@ class Whole:
         target_id = target.id
         turn = self.turn(target_id)
         if turn is None:
-            turn = self.turns[target_id] = Turn(self.ctx, self.state.key, TargetState(target), self.now)
+            turn = self.turns[target_id] = Turn(self.ctx, self.key, TargetState(target), self.now)
         return turn
 
     def touch_all(self) -> list[Turn]:
         """Return the working copies of all known targets."""
-        return [turn for name in self.state.targets if (turn := self.turn(name)) is not None]
+        return [turn for name in self.targets if (turn := self.turn(name)) is not None]
 
     def tell(
         self,
@@ -72,7 +79,7 @@ class Whole:
         self.results.append(
             result(
                 self.ctx,
-                self.state.key,
+                self.key,
                 cause,
                 outcome,
                 self.now,
@@ -92,14 +99,14 @@ class Whole:
     def first_time(self, event_id: str, forget_at: Millis) -> bool:
         """Remember an id; False when it was seen before."""
         name = digest(event_id, size=8)
-        if name in self.state.seen:
+        if name in self.seen:
             return False
-        seen = self.state.seen
+        seen = self.seen
         if len(seen) % SEEN_PRUNED_EVERY == SEEN_PRUNED_EVERY - 1:
             seen = {known: at for known, at in seen.items() if at > self.now}
         if len(seen) >= SEEN_KEPT:
             seen = dict(sorted(seen.items(), key=lambda item: item[1])[SEEN_KEPT // 10 :])
-        self.state = replace(self.state, seen={**seen, name: forget_at})
+        self.seen = {**seen, name: forget_at}
         return True
 
     # -- sessions ------------------------------------------------------------------------------------
@@ -109,32 +116,32 @@ class Whole:
         if stream.session is None:
             return
         named = Session(stream.session.id, stream.session.started_at)
-        current = self.state.session
-        if named.id in self.state.past:
+        current = self.session
+        if named.id in self.past:
             return
         if current is None or (current.id == named.id and current.started_at is None):
-            self.state = replace(self.state, session=named)
+            self.session = named
         elif (
             named.id != current.id
             and named.started_at is not None
             and (current.started_at is None or named.started_at > current.started_at)
         ):
-            self.state = replace(self.state, session=named)
+            self.session = named
             self.end_session(current.id)
 
     def end_session(self, session_id: str) -> None:
         """Declare a session over: what was bound to it ends with it."""
-        past = (*(known for known in self.state.past if known != session_id), session_id)[-PAST_KEPT:]
-        self.state = replace(self.state, past=past)
+        past = (known for known in self.past if known != session_id)
+        self.past = (*past, session_id)[-PAST_KEPT:]
         for turn in self.touch_all():
             turn.end_session(session_id)
 
     def is_over(self, stream: StreamRef) -> bool:
         """Whether the session an event names is known to be over."""
-        named, current = stream.session, self.state.session
+        named, current = stream.session, self.session
         if named is None:
             return False
-        if named.id in self.state.past:
+        if named.id in self.past:
             return True
         return (
             current is not None
@@ -148,13 +155,15 @@ class Whole:
 
     def close(self) -> StreamState:
         """Return the state with every touched target put back, and without what need not be remembered."""
-        targets = self.state.targets
+        targets = self.targets
         if self.turns:
             targets = {**targets, **{name: self._kept(turn.state) for name, turn in self.turns.items()}}
-        rests = self.state.rests
-        if rests and any(rest.until <= self.now for rest in rests):
+        rests = self.rests
+        if rests:
             rests = tuple(rest for rest in rests if rest.until > self.now)
-        return replace(self.state, targets=targets, rests=rests)
+        return StreamState(
+            self.key, self.session, self.past, self.seen, rests, targets, self.keep_until, self._offset
+        )
 
     def _kept(self, target: TargetState) -> TargetState:
         if not target.spent:

@@ -302,10 +302,19 @@ class Engine:
         targets = step.state.targets if step.state is not None else state.targets
         for name, need in step.needs.items():
             self._accounts.want(part.number, key, targets, name, need)
-        if step.wake_at < FOREVER and part.wakes.get(key) != step.wake_at:
-            part.wakes[key] = step.wake_at
-            heappush(self._wakes, (step.wake_at, part.number, part.epoch, key))
+        self._plan_wake(part, key, step)
         return step
+
+    def _plan_wake(self, part: Partition, key: str, step: stream.Step) -> None:
+        planned = part.wakes.get(key, FOREVER)
+        at = min(step.wake_at, planned) if step.quiet else step.wake_at
+        if at == planned:
+            return
+        if at < FOREVER:
+            part.wakes[key] = at
+            heappush(self._wakes, (at, part.number, part.epoch, key))
+        else:
+            del part.wakes[key]
 
     def _part(self, part: Partition) -> PartitionBatch:
         batch = self._batch.partitions.get(part.number)

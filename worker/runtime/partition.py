@@ -28,10 +28,12 @@ class Partition:
     since: Millis
     raw: dict[str, bytes] = field(default_factory=dict)
     decoded: OrderedDict[str, StreamState] = field(default_factory=OrderedDict)
-    unsealed: dict[str, Step] = field(default_factory=dict)
-    """The last step of each stream that the open batch touches."""
+    unsealed: set[str] = field(default_factory=set)
+    """The streams that the open batch touches."""
     wakes: dict[str, Millis] = field(default_factory=dict)
     opens: dict[str, Open] = field(default_factory=dict)
+    spent: dict[str, Millis] = field(default_factory=dict)
+    """Until when a stream's last calls may count in a quota, where they do."""
     invalid_in_a_row: int = 0
 
     def state(self, key: str) -> StreamState:
@@ -52,23 +54,29 @@ class Partition:
             self.raw.pop(key, None)
         else:
             self.decoded[key] = step.state
-        self.unsealed[key] = step
+        self.unsealed.add(key)
+        if step.quiet:
+            return
         if step.open == _CLOSED:
             self.opens.pop(key, None)
         else:
             self.opens[key] = step.open
+        if step.spent_until:
+            self.spent[key] = step.spent_until
+        else:
+            self.spent.pop(key, None)
 
     def seal(self, topic: str) -> dict[str, Record]:
         """Return the records of all states touched since the last time."""
         records = {}
-        for key, step in self.unsealed.items():
-            name = key.encode()
-            if step.state is None:
+        for key in self.unsealed:
+            name, state = key.encode(), self.decoded.get(key)
+            if state is None:
                 records[key] = Record(topic, name, None, (), self.number)
                 continue
-            value = self.raw[key] = encode(step.state)
-            records[key] = Record(topic, name, value, _headers(step), self.number)
-        self.unsealed = {}
+            value = self.raw[key] = encode(state)
+            records[key] = Record(topic, name, value, self._headers(key), self.number)
+        self.unsealed.clear()
         while len(self.decoded) > DECODED_KEPT:
             self.decoded.popitem(last=False)
         return records
@@ -88,15 +96,17 @@ class Partition:
                     eager_until = int(text)
             yield key, wake_at, now < eager_until
 
+    def _headers(self, key: str) -> list[tuple[str, bytes]]:
+        headers = []
+        wake_at = self.wakes.get(key)
+        if wake_at is not None:
+            headers.append((WAKE_AT, b"%d" % wake_at))
+        found = self.opens.get(key, _CLOSED)
+        owing = found.busy or found.since is not None
+        eager_until = FOREVER if owing else self.spent.get(key, 0)
+        if eager_until:
+            headers.append((EAGER_UNTIL, b"%d" % eager_until))
+        return headers
+
 
 _CLOSED = Open()
-
-
-def _headers(step: Step) -> list[tuple[str, bytes]]:
-    headers = []
-    if step.wake_at < FOREVER:
-        headers.append((WAKE_AT, b"%d" % step.wake_at))
-    eager_until = FOREVER if step.open.busy or step.open.since is not None else step.spent_until
-    if eager_until:
-        headers.append((EAGER_UNTIL, b"%d" % eager_until))
-    return headers
