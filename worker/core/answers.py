@@ -12,7 +12,7 @@
 from dataclasses import replace
 from typing import assert_never
 
-from worker.core.holds import FOREVER
+from worker.core.holds import FOREVER, end
 from worker.core.outcome import (
     AlreadySo,
     Done,
@@ -28,7 +28,7 @@ from worker.core.outcome import (
     word,
 )
 from worker.core.readings import ambiguous, observed, was_cut
-from worker.core.state import Ban, Block, Hold, Reading, Tried, UnderWay
+from worker.core.state import Ban, Block, Cut, Hold, Reading, Tried, UnderWay
 from worker.core.turn import BACKOFF_BASE, Turn
 from worker.words import READS, ErrorClass, Millis
 
@@ -159,12 +159,13 @@ def _already(turn: Turn, call: UnderWay) -> None:
     if call.purpose not in ("forbid", "move_end"):
         _done(turn, call)
         return
-    if state.ban is not None and state.ban.ours:
+    if state.ban is not None and state.ban.ours and state.ban.sure:
         turn.state = replace(turn.state, ban=replace(state.ban, fixed=True))
     elif turn.view is not None and "read_forbid" in turn.view.serves:
         turn.state = replace(turn.state, reading=Reading("forbid", ("read_forbid",), turn.now))
     else:
-        turn.state = replace(turn.state, ban=Ban(call.until, turn.now, ours=False))
+        ours = state.ban is not None
+        turn.state = replace(turn.state, ban=Ban(call.until, turn.now, ours=ours, clamped=call.clamped))
 
 
 def _not_there(turn: Turn, call: UnderWay) -> None:
@@ -175,6 +176,7 @@ def _not_there(turn: Turn, call: UnderWay) -> None:
         case "unblock_regions":
             turn.state = replace(turn.state, block=None)
         case "cut":
+            turn.state = replace(turn.state, cut=Cut(turn.now, None, None))
             turn.each(lambda hold: _nothing_to_cut(turn, hold))
         case "move_end":
             turn.state = replace(turn.state, ban=None)
@@ -189,6 +191,18 @@ def _nothing_to_cut(turn: Turn, hold: Hold) -> Hold | None:
         return hold
     turn.tell(hold, "no_action", "The stream was not live: there was nothing to cut.", reason="not_live")
     return None
+
+
+def _perhaps(turn: Turn, call: UnderWay) -> None:
+    """Remember what may be in force now, so that it is lifted when the demand goes away meanwhile."""
+    state = turn.state
+    if call.purpose in ("forbid", "move_end"):
+        until = call.until
+        if state.ban is not None and end(state.ban.until) > end(until):
+            until = state.ban.until
+        turn.state = replace(state, ban=Ban(until, turn.now, clamped=call.clamped, sure=False))
+    elif call.purpose == "block_regions":
+        turn.state = replace(state, block=Block(call.regions, call.until, turn.now, call.clamped, sure=False))
 
 
 def _refused(turn: Turn, call: UnderWay, outcome: Refused) -> None:
@@ -229,6 +243,7 @@ def _unknown(turn: Turn, call: UnderWay, outcome: Unknown, jitter: float) -> Non
     error: ErrorClass = "network" if outcome.wire.http_status is None else "vendor"
     _again(turn, error, jitter)
     if call.purpose != "cut":
+        _perhaps(turn, call)
         return
     if turn.view is not None and "read_live" in turn.view.serves:
         turn.state = replace(turn.state, reading=Reading("cut", ("read_live",), call.at))

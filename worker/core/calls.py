@@ -105,7 +105,7 @@ def _forbid(state: TargetState, view: AccountView, want: Desired, now: Millis, c
         return None
     until, clamped = reach(want.until, operation, now)
     ban = state.ban
-    if ban is not None:
+    if ban is not None and ban.sure:
         if not _must_move(ban, want, until, clamped, now, ctx):
             if not view.forbid_cuts and (state.cut is None or state.cut.at < ban.since):
                 return _need(view, state, "cut", want.leads)
@@ -125,6 +125,7 @@ def _block(state: TargetState, view: AccountView, want: Desired, now: Millis, ct
     block = state.block
     if (
         block is not None
+        and block.sure
         and set(block.regions) == set(want.regions)
         and not _must_move(block, want, until, clamped, now, ctx)
     ):

@@ -57,11 +57,17 @@ def in_force(state: TargetState, hold: Hold, now: Millis) -> bool:
     ban, block = state.ban, state.block
     if hold.action == "cut":
         return False
-    if ban and end(ban.until) > now and (ban.clamped or end(ban.until) + GRAIN >= end(hold.until)):
+    if (
+        ban
+        and ban.sure
+        and end(ban.until) > now
+        and (ban.clamped or end(ban.until) + GRAIN >= end(hold.until))
+    ):
         return True
     return (
         hold.action == "block_regions"
         and block is not None
+        and block.sure
         and end(block.until) > now
         and set(hold.regions) <= set(block.regions)
         and (block.clamped or end(block.until) + GRAIN >= end(hold.until))

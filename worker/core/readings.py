@@ -63,15 +63,15 @@ def _was_it_cut(turn: Turn, reading: Reading) -> None:
 
 def _was_it_forbidden(turn: Turn, facts: Facts) -> None:
     """Resolve an AlreadySo: whose ban, and until when, decides whether its end must be moved."""
-    want = desired(turn.state.holds, turn.now)
+    want, ours = desired(turn.state.holds, turn.now), turn.state.ban is not None
     if facts.forbidden is None:
-        turn.state = replace(turn.state, ban=Ban(want.until, turn.now, ours=False))
+        turn.state = replace(turn.state, ban=Ban(want.until, turn.now, ours=ours))
     elif facts.forbidden:
         until = want.until if facts.forbidden_until is None else facts.forbidden_until
-        enough = end(until) >= end(want.until)
-        turn.state = replace(turn.state, ban=Ban(until, turn.now, ours=not enough))
+        enough = end(until) + GRAIN >= end(want.until)
+        turn.state = replace(turn.state, ban=Ban(until, turn.now, ours=ours or not enough))
     else:
-        turn.state = replace(turn.state, retry_at=turn.now + BACKOFF_BASE)
+        turn.state = replace(turn.state, ban=None, retry_at=turn.now + BACKOFF_BASE)
 
 
 def _checked(turn: Turn, facts: Facts) -> None:

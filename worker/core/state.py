@@ -104,7 +104,8 @@ class Ban:
     """The stream is forbidden at the vendor until then. ``ours``: we asked for it, so we may end it.
 
     ``clamped``: the vendor takes no later end; it is renewed in time. ``fixed``: the vendor would not
-    move its end; to change it, it is lifted and set again.
+    move its end; to change it, it is lifted and set again. ``sure`` False: we asked, and no answer came;
+    it satisfies no demand, and it is lifted if none is left.
     """
 
     until: Millis | None
@@ -112,16 +113,18 @@ class Ban:
     ours: bool = True
     clamped: bool = False
     fixed: bool = False
+    sure: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """These regions are blocked at the vendor until then."""
+    """These regions are blocked at the vendor until then; ``clamped`` and ``sure`` as in Ban."""
 
     regions: tuple[str, ...]
     until: Millis | None
     since: Millis
     clamped: bool = False
+    sure: bool = True
 
 
 @dataclass(frozen=True, slots=True)
