@@ -108,7 +108,8 @@ class _Worker:
             signal.signal(number, self._on_signal)
         self._caller.start()
         self._log.start()
-        log.info("started", extra={"instance": self._settings.kafka.instance_id, "version": __version__})
+        about = {"instance": self._settings.kafka.instance_id, "version": __version__}
+        log.info("started", extra={**about, "ops_port": self._ops.port})
         try:
             self._engine.run(self._over)
             if self._fatal is None:

@@ -83,12 +83,13 @@ def digest(*parts: str | None, size: int = 9) -> str:
 
     Parts are length-prefixed, so ``("a", "bc")`` and ``("ab", "c")`` differ; ``None`` differs from ``""``.
     """
-    state = blake2b(digest_size=size)
-    for part in parts:
-        raw = b"" if part is None else part.encode("utf-8", "surrogatepass")
-        state.update(b"-:" if part is None else b"%d:" % len(raw))
-        state.update(raw)
-    return urlsafe_b64encode(state.digest()).rstrip(b"=").decode()
+    raw = b"".join([b"-:" if part is None else _prefixed(part) for part in parts])
+    return urlsafe_b64encode(blake2b(raw, digest_size=size).digest()).rstrip(b"=").decode()
+
+
+def _prefixed(part: str) -> bytes:
+    raw = part.encode("utf-8", "surrogatepass")
+    return b"%d:%b" % (len(raw), raw)
 
 
 @dataclass(frozen=True, slots=True)

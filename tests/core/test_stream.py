@@ -680,6 +680,15 @@ def test_a_permanent_ban_is_renewed_before_the_vendors_maximum() -> None:
     assert m.results[0].until is None
 
 
+def test_a_short_ban_is_made_permanent_at_once() -> None:
+    m = Machine()
+    m.verdict("violence")
+    m.run()
+    m.verdict("minors")
+    assert said(m.run()) == [("v2", "applied*")]
+    assert m.calls[-1].until == m.now - 10 + 90 * DAY
+
+
 def test_nothing_is_left_when_nothing_is_in_force_or_recent() -> None:
     m = Machine()
     m.verdict()

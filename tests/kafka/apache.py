@@ -131,7 +131,7 @@ class Broker:
     def _java(self, *command: str) -> str:
         return run("java", *JVM, "-cp", self._classpath, *command)
 
-    def start(self, timeout_s: float = 60) -> None:
+    def start(self, timeout_s: float = 120) -> None:
         with (self.folder / "broker.log").open("ab") as out:
             command = ["java", *JVM, "-cp", self._classpath, "kafka.Kafka", str(self._properties)]
             self._process = subprocess.Popen(command, stdout=out, stderr=out)  # noqa: S603 - our own tool

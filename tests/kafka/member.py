@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaConsumer, TopicPartition
 
+from worker.runtime import kafka_client
 from worker.runtime.kafka_log import KafkaLog
 from worker.runtime.messages import (
     Batch,
@@ -50,7 +51,7 @@ def settings_for(servers: Sequence[str], partitions: int = 4, **changes: Any) ->
     )
 
 
-def wait_for(condition: Callable[[], object], timeout_s: float = 30.0, what: str = "") -> None:
+def wait_for(condition: Callable[[], object], timeout_s: float = 60.0, what: str = "") -> None:
     until = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < until, f"not within {timeout_s} s: {what or condition}"
@@ -189,9 +190,7 @@ def check_order(heard: Sequence[Message]) -> None:
 
 def produce(settings: KafkaSettings, verdicts: Iterable[tuple[str, str]]) -> None:
     """Write (stream, verdict) pairs into the verdict topic."""
-    producer = KafkaProducer(
-        bootstrap_servers=list(settings.bootstrap_servers), metrics_enabled=False, **dict(settings.client)
-    )
+    producer = kafka_client.plain_producer(settings)
     futures = [producer.send(settings.topics.verdicts, v.encode(), s.encode()) for s, v in verdicts]
     producer.flush(30)
     for future in futures:

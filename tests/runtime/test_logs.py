@@ -15,7 +15,7 @@ from worker.runtime import logs
 from worker.runtime.caller import _on_the_wire, _Progress
 from worker.vendors.base import Request
 
-SECRET = 'p"ä/ss+w'
+SECRET = 'p"ä/s w'
 NAME = "room42-publish-key"
 
 Configured = Callable[..., io.StringIO]
@@ -80,14 +80,14 @@ def test_secrets_are_replaced_wherever_they_appear(configured: Configured) -> No
         SECRET,
         extra={
             SECRET: f"a{SECRET}b",
-            "url": "http://h/?k=p%22%C3%A4%2Fss%2Bw&l=1",
+            "url": "http://h/p%22%C3%A4%2Fs%20w?k=p%22%C3%A4%2Fs+w&l=1",
             "deep": [{"x": (SECRET,)}],
         },
     )
     (line,) = lines(stream)
     assert line["message"] == "with [redacted] [redacted]"
     assert line["[redacted]"] == "a[redacted]b"
-    assert line["url"] == "http://h/?k=[redacted]&l=1"
+    assert line["url"] == "http://h/[redacted]?k=[redacted]&l=1"
     assert line["deep"] == [{"x": ["[redacted]"]}]
 
 

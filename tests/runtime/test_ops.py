@@ -125,7 +125,7 @@ def test_a_client_that_dawdles_is_cut_off(said: bytes) -> None:
         begun = time.monotonic()
         client.sendall(said)
         assert client.recv(1) == b""
-        assert 0.2 < time.monotonic() - begun < 2
+        assert 0.2 < time.monotonic() - begun < 4
         assert made.ask("/readyz")[0] == 200
 
 
@@ -133,7 +133,7 @@ def test_a_client_that_drips_is_cut_off() -> None:
     with rig(patience_s=0.3) as made, socket.create_connection(("127.0.0.1", made.ops.port)) as client:
         begun = time.monotonic()
         try:
-            while time.monotonic() - begun < 3:
+            while time.monotonic() - begun < 4:
                 client.sendall(b"x")
                 time.sleep(0.02)
         except ConnectionError:

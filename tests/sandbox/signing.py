@@ -41,7 +41,9 @@ def mac(secret: str, text: str) -> str:
 
 
 def encode(params: Mapping[str, Any]) -> str:
-    return "&".join(f"{quote(k, safe='-_.~')}={quote(str(v), safe='-_.~')}" for k, v in sorted(params.items()))
+    return "&".join(
+        f"{quote(k, safe='-_.~')}={quote(str(v), safe='-_.~')}" for k, v in sorted(params.items())
+    )
 
 
 def lines(headers: Mapping[str, str]) -> tuple[str, str]:
@@ -52,7 +54,9 @@ def lines(headers: Mapping[str, str]) -> tuple[str, str]:
 class Signer:
     """Calls one simulator as one account; ``now`` is the moment signatures carry."""
 
-    def __init__(self, http: httpx.Client, url: str, clock: Clock, key: str = KEY, secret: str = SECRET) -> None:
+    def __init__(
+        self, http: httpx.Client, url: str, clock: Clock, key: str = KEY, secret: str = SECRET
+    ) -> None:
         self.http, self.url, self.clock, self.key, self.secret = http, url, clock, key, secret
         self.host = urlsplit(url).netloc
         self.nonces = itertools.count()
@@ -61,7 +65,9 @@ class Signer:
         self, method: str, path: str, params: Mapping[str, Any], extra: Mapping[str, str] | None = None
     ) -> httpx.Response:
         uri = f"/v1/sandbox-project/{path}"
-        query, body = ("", json.dumps(params).encode()) if method in {"POST", "PUT"} else (encode(params), b"")
+        query, body = (
+            ("", json.dumps(params).encode()) if method in {"POST", "PUT"} else (encode(params), b"")
+        )
         headers = {
             "content-type": "application/json",
             "host": self.host,

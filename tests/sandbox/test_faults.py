@@ -118,7 +118,9 @@ def test_throttling_has_a_wait_where_the_vendor_knows_one(http: httpx.Client) ->
     with AliyunSimulator(clock=clock, script=[{"effect": "throttle", "retry_after_ms": 250}]) as aliyun:
         answer = Signer(http, aliyun.url, clock).aliyun("DescribeLiveStreamsBlockList", {"DomainName": PLAY})
     assert (answer.status_code, answer.headers["x-acs-retry-after"]) == (400, "250")
-    with CdnetworksSimulator(clock=clock, script=[{"effect": "error_code", "code": "417", "status": 200}]) as cdn:
+    with CdnetworksSimulator(
+        clock=clock, script=[{"effect": "error_code", "code": "417", "status": 200}]
+    ) as cdn:
         answer = Signer(http, cdn.url, clock).cdn("/cm/stream/forbidQuery", {"channel": PUSH})
     assert (answer.status_code, answer.json()["code"]) == (200, "417")
 

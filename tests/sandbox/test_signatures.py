@@ -13,9 +13,7 @@ pytestmark = pytest.mark.sandbox
 
 # devg-apisign: the worked example of the API signing guide.
 HUAWEI_KEY, HUAWEI_SECRET = "QTWAOYTTINDUT2QVKYUC", "MFyfvK41ba2giqM7Uio6PznpdUKGpownRZlmVmHc"
-HUAWEI_URL = (
-    "/v1/77b6a44cba5143ab91d13ab9a8ff44fd/vpcs?limit=2&marker=13551d6b-755d-4757-b956-536f674975c0"
-)
+HUAWEI_URL = "/v1/77b6a44cba5143ab91d13ab9a8ff44fd/vpcs?limit=2&marker=13551d6b-755d-4757-b956-536f674975c0"
 HUAWEI_HEADERS = {
     "Host": "service.region.example.com",
     "Content-Type": "application/json",
@@ -66,7 +64,11 @@ def huawei(clock: Clock) -> Iterator[HuaweiSimulator]:
 
 @pytest.fixture
 def aliyun(clock: Clock) -> Iterator[AliyunSimulator]:
-    accounts = {"YourAccessKeyId": "YourAccessKeySecret", KEY: "sandbox-secret", "temporary": "sandbox-secret"}
+    accounts = {
+        "YourAccessKeyId": "YourAccessKeySecret",
+        KEY: "sandbox-secret",
+        "temporary": "sandbox-secret",
+    }
     with AliyunSimulator(accounts=accounts, security_tokens={"temporary": "t"}, clock=clock) as simulator:
         yield simulator
 

@@ -194,15 +194,21 @@ def _nothing_to_cut(turn: Turn, hold: Hold) -> Hold | None:
 
 
 def _perhaps(turn: Turn, call: UnderWay) -> None:
-    """Remember what may be in force now, so that it is lifted when the demand goes away meanwhile."""
-    state = turn.state
-    if call.purpose in ("forbid", "move_end"):
-        until = call.until
-        if state.ban is not None and end(state.ban.until) > end(until):
-            until = state.ban.until
-        turn.state = replace(state, ban=Ban(until, turn.now, clamped=call.clamped, sure=False))
-    elif call.purpose == "block_regions":
-        turn.state = replace(state, block=Block(call.regions, call.until, turn.now, call.clamped, sure=False))
+    """Doubt what is in force: it satisfies nothing now, and is lifted when no demand is left."""
+    state, ban, block = turn.state, turn.state.ban, turn.state.block
+    match call.purpose:
+        case "forbid" | "move_end":
+            until = call.until
+            if ban is not None and end(ban.until) > end(until):
+                until = ban.until
+            turn.state = replace(state, ban=Ban(until, turn.now, clamped=call.clamped, sure=False))
+        case "lift" if ban is not None:
+            turn.state = replace(state, ban=replace(ban, sure=False))
+        case "block_regions":
+            doubtful = Block(call.regions, call.until, turn.now, call.clamped, sure=False)
+            turn.state = replace(state, block=doubtful)
+        case "unblock_regions" if block is not None:
+            turn.state = replace(state, block=replace(block, sure=False))
 
 
 def _refused(turn: Turn, call: UnderWay, outcome: Refused) -> None:

@@ -145,7 +145,8 @@ def _must_move(
         if now >= renew_at(has.since, has.until):
             return True
         longest = max((end(hold.until) - hold.placed_at for hold in want.leads), default=0)
-        return not clamped and gap > slack(longest, ctx.policy.absorb_slack)
+        renewed = clamped and has.clamped
+        return not renewed and gap > slack(longest, ctx.policy.absorb_slack)
     ours = not isinstance(has, Ban) or has.ours
     return ours and gap < -GRAIN and not clamped
 

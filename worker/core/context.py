@@ -60,11 +60,11 @@ class NoGuards:
         self,
         *,
         account: str,  # noqa: ARG002 - the protocol's names
-        tenant: str | None,  # noqa: ARG002
-        rule: str | None,  # noqa: ARG002
-        action: Action,  # noqa: ARG002
-        priority: Priority,  # noqa: ARG002
-        now: Millis,  # noqa: ARG002
+        tenant: str | None,  # noqa: ARG002 - the protocol's names
+        rule: str | None,  # noqa: ARG002 - the protocol's names
+        action: Action,  # noqa: ARG002 - the protocol's names
+        priority: Priority,  # noqa: ARG002 - the protocol's names
+        now: Millis,  # noqa: ARG002 - the protocol's names
     ) -> str | None:
         """Park nothing."""
         return None

@@ -63,12 +63,6 @@ class Window:
         """Date a slot: it comes free one window after ``at``."""
         insort(self._answers, at)
 
-    def seed(self, at: Millis) -> None:
-        """Count a call known from elsewhere, unless an answer of that very millisecond is known."""
-        place = bisect_left(self._answers, at)
-        if self._answers[place : place + 1] != [at]:
-            self._answers.insert(place, at)
-
     def _forget(self, now: Millis) -> None:
         """Let go what is older than the window; bring down what lies ahead of the clock."""
         answers = self._answers
@@ -124,13 +118,9 @@ class Allowance:
             self._pushed = (until, until - now)
 
     def seed(self, at: Millis) -> None:
-        """Count a call known from restored state, answered at ``at``.
-
-        ``at`` is the moment that was given to ``answered``: a call this process made itself, or that
-        many streams shared, is then counted once. (Two answers in the same millisecond pass as one.)
-        """
+        """Count a call known from restored state, answered at ``at``. Each seed is one call more."""
         for window in self._windows:
-            window.seed(at)
+            window.answered(at)
 
     def set_share(self, held: int, total: int) -> None:
         """Scale the limits to ``held`` of ``total`` partitions."""

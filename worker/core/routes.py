@@ -50,6 +50,8 @@ def _fill(template: TargetTemplate, key: str) -> Target:
     values = {"stream.name": key.rpartition("/")[2], "stream.key": key}
 
     def text(value: str) -> str:
+        if "{" not in value:
+            return value
         # In one pass: what a key brings along is never read as a template.
         return IN_BRACES.sub(lambda found: values.get(found[1], found[0]), value)
 

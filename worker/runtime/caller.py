@@ -289,14 +289,11 @@ class _Progress:
 
     def __init__(self) -> None:
         self.left = False
-        self.headers_sent = False
 
     async def trace(self, event: str, _: Mapping[str, Any]) -> None:
         """Note an event. Whatever was connected before, this is where bytes of the request go out."""
         if event == "http11.send_request_headers.started":
             self.left = True
-        elif event == "http11.send_request_headers.complete":
-            self.headers_sent = True
 
 
 class _TooLongError(Exception):
@@ -344,7 +341,7 @@ async def _exchange(transport: httpx.AsyncHTTPTransport, request: httpx.Request)
 
 def _failed(error: BaseException, progress: _Progress, timeout: Millis) -> Outcome:
     """Return what an exchange that ended in an exception means."""
-    if not progress.headers_sent and isinstance(error, httpx.LocalProtocolError):
+    if isinstance(error, httpx.LocalProtocolError):  # httpcore raises it for the head alone, unsent
         return Refused("internal", detail="the request is not valid HTTP")
     if not progress.left:
         return Unreachable(detail=_why_not_connected(error, timeout))

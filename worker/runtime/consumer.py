@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 POLL_MS = 250
 COMMIT_MS = 5000
+LAG_MS = 1000
 RETRY_S = 1.0
 ALIVE_S = 60.0
 
@@ -65,7 +66,7 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python
         self._stopped: frozenset[int] = frozenset()
         self._back_pressure = False
         self._joined = False
-        self._lag: dict[int, int] = {}
+        self._progress: dict[int, tuple[int, int]] = {}  # partition -> (position, end) when last polled
         self._turned = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="poll", daemon=True)
 
@@ -118,15 +119,33 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python
         return sorted(p for p, epoch in self._ownership.owned().items() if self._flowing.get(p) != epoch)
 
     def lag(self) -> dict[int, int]:
-        """Return how many records of each partition that flows are not read yet."""
-        return dict(self._lag)
+        """Return how many records of each partition are not read yet.
+
+        For what is held back this asks the brokers, a second at most: nobody else would notice its growth.
+        """
+        progress = self._progress
+        ends = {p: end for p, (_, end) in progress.items()}
+        if held := [TopicPartition(self._topic, p) for p in progress if self._is_held(p)]:
+            try:
+                found = self._consumer.end_offsets(held, timeout_ms=LAG_MS)
+            except KafkaError as error:
+                log.info("the lag of partitions held back is not known now: %s", error)
+            else:
+                ends |= {tp.partition: end for tp, end in found.items()}
+        return {p: max(0, ends[p] - position) for p, (position, _) in progress.items()}
 
     def caught_up(self) -> bool:
-        """Return whether every partition of ours has been read to its end."""
-        lag = self._lag
+        """Return whether every partition of ours has been read to its end, and none is held back."""
+        owned, progress = self._ownership.owned(), self._progress
         return (
-            self.joined() and not self.restoring() and all(lag.get(p) == 0 for p in self._ownership.owned())
+            self.joined()
+            and not self.restoring()
+            and not any(self._is_held(p) for p in owned)
+            and all(p in progress and progress[p][0] >= progress[p][1] for p in owned)
         )
+
+    def _is_held(self, partition: int) -> bool:
+        return self._back_pressure or partition in self._stopped
 
     def alive(self) -> bool:
         """Return whether the loop turns."""
@@ -194,8 +213,10 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python
                 on_fenced=lambda: self._on_fatal(fenced_sentence(self._settings)),
             )
             try:
+                consumer.subscribe([self._topic], listener=self)
                 # A leader that does not know the topic yet gives nobody anything, and the group keeps that
-                # for a static member that takes its place.
+                # for a static member that takes its place. Asked for after the subscription: what was known
+                # before it does not count, and the client would join a second time.
                 consumer.beginning_offsets([TopicPartition(self._topic, 0)])
             except BaseException:
                 consumer.close(timeout_ms=200)
@@ -206,7 +227,6 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python
             return
         self._partitions = partitions
         self._consumer = consumer
-        consumer.subscribe([self._topic], listener=self)
 
     def _turn(self) -> None:
         self._turned = time.monotonic()
@@ -237,22 +257,18 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python
     def _apply_pauses(self) -> None:
         assigned, owned = self._consumer.assignment(), self._ownership.owned()
         self._flowing = {p: e for p, e in self._flowing.items() if owned.get(p) == e}
-        held = {
-            tp
-            for tp in assigned
-            if self._back_pressure or tp.partition in self._stopped or tp.partition not in self._flowing
-        }
+        held = {tp for tp in assigned if self._is_held(tp.partition) or tp.partition not in self._flowing}
         paused = self._consumer.paused()
         self._consumer.pause(*(held - paused))
         self._consumer.resume(*(paused - held))
 
     def _measure(self) -> None:
-        lag = {}
+        progress = {}
         for tp in self._consumer.assignment():
             end = self._consumer.highwater(tp)
             if end is not None and tp.partition in self._flowing:
-                lag[tp.partition] = max(0, end - self._consumer.position(tp))  # passes control records
-        self._lag = lag
+                progress[tp.partition] = (self._consumer.position(tp), end)  # it passes control records
+        self._progress = progress
 
     def _close(self) -> None:
         if self._consumer is None:

@@ -160,6 +160,8 @@ class Engine:
 
     def _rest(self) -> float:
         """Return for how long there is nothing to do but listen, in seconds."""
+        if self._steps >= BATCH_STEPS and self._submitted:
+            return LONGEST_WAIT  # only the journal's answer makes room
         if self._backlog and self._steps < BATCH_STEPS:
             return 0
         now = self._clock.now()
@@ -193,7 +195,7 @@ class Engine:
             case Answered():
                 self._answered(message)
             case Committed():
-                self._committed(message)
+                self._committed()
             case Restored():
                 self._restored(message)
             case Dropped():
@@ -361,9 +363,10 @@ class Engine:
             if self._accounts.granted(granted, grant):
                 self._batch.granted.append(granted)
 
-    def _committed(self, message: Committed) -> None:
-        self._submitted = None
-        for granted in message.batch.granted:
+    def _committed(self) -> None:
+        # What was submitted, not what the journal has left of it: a lost call's slot is given back here.
+        batch, self._submitted = self._submitted or Batch(), None
+        for granted in batch.granted:
             self._release(granted)
 
     def _release(self, granted: Granted) -> None:
@@ -470,6 +473,8 @@ class Engine:
             else:
                 kept.append(granted)
         self._batch.granted = kept
+        if not self._batch.partitions:
+            self._steps, self._gather_until = 0, None
         self._share()
 
     def _take_back(self, granted: Granted, lost: int) -> None:

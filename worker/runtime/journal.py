@@ -26,6 +26,7 @@ from kafka.errors import (
     MessageSizeTooLargeError,
     ProducerFencedError,
 )
+from kafka.structs import MemberState
 
 from worker.runtime import kafka_client
 from worker.runtime.consumer import fenced_sentence
@@ -37,6 +38,7 @@ log = logging.getLogger(__name__)
 
 FENCED_AGAIN_S = 60.0
 RETRY_S = 1.0
+REBALANCE_S = 1.0
 
 REASONS: Mapping[type[Exception], str] = {
     ProducerFencedError: "fenced",
@@ -120,6 +122,13 @@ class Journal:
         return self._thread.is_alive()
 
     def _run(self) -> None:
+        try:
+            self._recover_and_serve()
+        except Exception:
+            log.exception("the journal failed")
+            self._on_fatal("the journal failed; see the log above")
+
+    def _recover_and_serve(self) -> None:
         while not self._stopping.is_set():
             producer = self._open()
             if producer is None:
@@ -161,18 +170,37 @@ class Journal:
     def _write(self, producer: Any, batch: Batch) -> Batch:
         """Make a batch durable, less what was lost meanwhile, and return what remained."""
         # The membership first, then the epochs: a partition lost in between is dropped here or fenced there.
-        member = self._group.membership()
-        if member is None or member.generation_id < 0 or not member.member_id:
-            raise CommitFailedError("not a member of the group")  # the broker would not fence such offsets
+        self._member()
         batch = still_ours(batch, self._ownership)
         if batch.partitions:
             write = self._transaction if self._transactional else self._plain_write
-            _within(self._watchdog_s, lambda abandoned: write(producer, batch, member, abandoned))
+            _within(self._watchdog_s, lambda abandoned: write(producer, batch, abandoned))
         return batch
 
-    def _transaction(self, producer: Any, batch: Batch, member: Any, abandoned: threading.Event) -> None:
+    def _member(self) -> Any:
+        """Return the membership of this moment, never kept: it may change without a word."""
+        member = self._group.membership()
+        if member is None or member.generation_id < 0 or not member.member_id:
+            raise CommitFailedError("not a member of the group")  # the broker would not fence such offsets
+        return member
+
+    def _calm_member(self) -> Any:
+        """Return the membership, if possible not in the middle of a rebalance.
+
+        While one completes the brokers take no offsets. While it waits for other members they do, and
+        that can last, so patience has an end.
+        """
+        until = time.monotonic() + REBALANCE_S
+        while (member := self._member()).state is MemberState.REBALANCING and time.monotonic() < until:
+            time.sleep(0.01)
+        return member
+
+    def _transaction(self, producer: Any, batch: Batch, abandoned: threading.Event) -> None:
         producer.begin_transaction()
         _send(producer, list(batch.records()), abandoned)
+        member = self._calm_member()  # again, so that a rebalance in between costs nothing to what stays
+        if still_ours(batch, self._ownership) is not batch:
+            raise CommitFailedError("a partition was lost meanwhile")
         # Every touched partition, even where its offset did not move: that is the fence.
         offsets = {
             TopicPartition(self._settings.topics.verdicts, p): OffsetAndMetadata(part.next_offset, "", -1)
@@ -182,7 +210,7 @@ class Journal:
         _go_on(abandoned)
         producer.commit_transaction()
 
-    def _plain_write(self, producer: Any, batch: Batch, _member: Any, abandoned: threading.Event) -> None:
+    def _plain_write(self, producer: Any, batch: Batch, abandoned: threading.Event) -> None:
         # Nothing else keeps a process that was frozen from writing over its successor's states.
         if not self._ownership.lease_fresh():
             raise CommitFailedError("the brokers have been silent for longer than the session timeout")

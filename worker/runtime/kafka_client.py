@@ -19,6 +19,7 @@ from kafka.net import inet, transport
 from kafka.net.compat import KafkaNetClient
 
 from worker.settings import KafkaSettings
+from worker.words import Millis
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +79,11 @@ def unknown_client_options(options: Mapping[str, Any]) -> list[str]:
     return sorted(name for name in options if name not in known or name in _OURS)
 
 
+def session_timeout(settings: KafkaSettings) -> Millis:
+    """Return after how long the group will give our partitions away, as the group consumer tells it."""
+    return int(settings.client.get("session_timeout_ms", settings.session_timeout))
+
+
 def _options(kind: Any, settings: KafkaSettings, defaults: Mapping[str, Any], **ours: Any) -> dict[str, Any]:
     """Merge ours over the user's over the defaults, and keep what this client knows."""
     user = dict(settings.client)
@@ -125,8 +131,8 @@ def group_consumer(
         KafkaConsumer,
         settings,
         {
-            "session_timeout_ms": settings.session_timeout,
-            "heartbeat_interval_ms": settings.session_timeout // 6,
+            "session_timeout_ms": session_timeout(settings),
+            "heartbeat_interval_ms": session_timeout(settings) // 6,
             "max_poll_interval_ms": 60_000,
             "fetch_max_wait_ms": 100,
         },

@@ -14,6 +14,7 @@ from kafka.errors import KafkaError
 from worker.runtime import preflight, topics
 from worker.runtime.consumer import Consumer
 from worker.runtime.journal import Journal, Observer
+from worker.runtime.kafka_client import session_timeout
 from worker.runtime.messages import Batch, Message
 from worker.runtime.ownership import Ownership
 from worker.runtime.restore import Restorer
@@ -44,7 +45,7 @@ class KafkaLog:
         self.partitions = 0
         """How many partitions the verdict topic has; 0 until the brokers have said so."""
         self._restorer = Restorer(settings, on_restored=self._flow)
-        self._ownership = Ownership(put, self._restorer.request, settings.session_timeout)
+        self._ownership = Ownership(put, self._restorer.request, session_timeout(settings))
         self._consumer = Consumer(settings, self._ownership, connect=self._connect, on_fatal=self._on_fatal)
         self._journal = Journal(
             settings, self._ownership, self._consumer, put=put, observer=observer, on_fatal=self._on_fatal

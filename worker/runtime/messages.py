@@ -20,8 +20,8 @@ class Record:
     """One record to be written. ``partition`` None leaves the choice to the key's hash."""
 
     topic: str
-    key: bytes | None
-    value: bytes | None
+    key: bytes | None = field(repr=False)
+    value: bytes | None = field(repr=False)
     headers: Headers = ()
     partition: int | None = None
 
@@ -35,7 +35,7 @@ class Polled:
 
     partition: int
     epoch: int
-    records: Sequence[Any]
+    records: Sequence[Any] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Restored:
 
     partition: int
     epoch: int
-    states: Sequence[tuple[bytes, bytes, Headers]]
+    states: Sequence[tuple[bytes, bytes, Headers]] = field(repr=False)
     next_offset: int
 
 
@@ -68,7 +68,7 @@ class Granted:
 
     account: str
     calls: tuple[Call, ...]
-    origins: tuple[tuple[int, int, str, str], ...]
+    origins: tuple[tuple[int, int, str, str], ...] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class PartitionBatch:
     partition: int
     epoch: int
     next_offset: int
-    states: dict[str, Record] = field(default_factory=dict)
+    states: dict[str, Record] = field(default_factory=dict, repr=False)
     records: list[Record] = field(default_factory=list)
 
 

@@ -220,13 +220,11 @@ class Restorer:
 
     def _open_transactions(self, partition: int) -> str:
         """Say what the partition waits for, as far as the brokers tell."""
-        topics = [
-            TopicPartition(name, partition) for name in (self._settings.topics.state, "__consumer_offsets")
-        ]
+        states = self._tp(partition)
         try:
             admin = kafka_client.admin_client(self._settings)
             try:
-                described = admin.describe_producers(topics[:1])
+                described = admin.describe_producers([states])
             finally:
                 admin.close()
         except KafkaError as error:
@@ -234,12 +232,12 @@ class Restorer:
         open_ones = [
             f"producer {p.producer_id} (epoch {p.producer_epoch}, coordinator epoch {p.coordinator_epoch})"
             f" since offset {p.current_transaction_start_offset}"
-            for p in described[topics[0]].active_producers
+            for p in described[states].active_producers
             if p.current_transaction_start_offset >= 0
         ]
         if not open_ones:
             return "no transaction is open on its states; look at the brokers"
         return (
-            f"a transaction is open on {topics[0].topic} of {', '.join(open_ones)}; if its owner is gone, "
+            f"a transaction is open on {states.topic} of {', '.join(open_ones)}; if its owner is gone, "
             "abort it with kafka-transactions.sh abort"
         )

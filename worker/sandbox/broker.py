@@ -23,7 +23,7 @@ CLIENT_OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "producer": {"api_version": (2, 3)},
     "consumer": {
         "api_version": (2, 3),
-        "session_timeout_ms": 6000,
+        "session_timeout_ms": 3000,
         "heartbeat_interval_ms": 500,
         "fetch_max_wait_ms": 50,
     },
@@ -34,6 +34,9 @@ CLIENT_OPTIONS: Mapping[str, Mapping[str, Any]] = {
 The mock cluster does not answer the version probe in a way the client accepts, so the version is
 pinned; a waiting fetch is not woken by new data, so it waits briefly; groups settle only with short
 heartbeats. Where a transactional producer has written, consumers need ``check_crcs=False`` too.
+
+Rebalances: joining takes the session timeout less a second. A follower whose SyncGroup arrives after
+the leader's gets InvalidRequestError out of ``poll()`` and the group joins once more: poll again.
 """
 
 REBALANCE_DELAY_MS = 100
