@@ -3,9 +3,10 @@
 import os
 import shutil
 import sys
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -71,3 +72,12 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     """Say it once more where it is read: at the end."""
     for why in config.stash[SKIPPED].values():
         terminalreporter.write_line(f"TIER SKIPPED: {why}", yellow=True, bold=True)
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Give Apache Kafka (a ``Broker``), started once for all the tests that ask for it."""
+    from tests.kafka.apache import running_broker  # noqa: PLC0415 - only where it is asked for
+
+    with running_broker(tmp_path_factory.mktemp("kafka")) as running:
+        yield running

@@ -22,8 +22,9 @@ from worker.runtime.engine import Engine
 from worker.runtime.kafka_client import ClientLogFilter
 from worker.runtime.kafka_log import KafkaLog
 from worker.runtime.messages import Answered, Granted, Message
-from worker.runtime.metrics import Metrics
+from worker.runtime.metrics import PARKED_REASONS, Metrics
 from worker.runtime.ops import Ops, OpsError
+from worker.runtime.partition import oldest_pending, parked
 from worker.settings import Settings
 from worker.vendors import load_spec, make
 from worker.words import READS, Call, Target
@@ -89,6 +90,7 @@ class _Worker:
             self._log,
             self._caller.send,
             self._observe,
+            self._die,
             self.metrics,
             self._clock,
             Random(),
@@ -197,12 +199,14 @@ class _Worker:
             metrics.calls_waiting.labels(account, priority).set(number)
         for account, quota, ratio in self._accounts.used_ratios(now):
             metrics.quota_used_ratio.labels(account, quota).set(ratio)
-        for reason, number in engine.parked().items():
-            metrics.parked.labels(reason).set(number)
-        since = engine.oldest_pending()
+        waiting = parked(engine.partitions)
+        waiting["invalid_records"] = len(engine.stopped_partitions())
+        for reason in PARKED_REASONS:
+            metrics.parked.labels(reason).set(waiting[reason])
+        since = oldest_pending(engine.partitions)
         metrics.oldest_pending_seconds.set(0 if since is None else max(0, now - since) / 1000)
         metrics.oldest_overdue_expiry_seconds.set(engine.overdue / 1000)
-        metrics.streams.set(engine.streams())
+        metrics.streams.set(sum(len(part.raw) for part in engine.partitions.values()))
         metrics.consumer_lag_records.clear()
         for partition, lag in self._log.lag().items():
             metrics.consumer_lag_records.labels(self._settings.kafka.topics.verdicts, partition).set(lag)

@@ -1,20 +1,14 @@
-"""What the tests against Apache Kafka share: the broker, settings of their own, and a member of a group."""
+"""What the tests against Apache Kafka share: settings of their own, and a member of a group."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from tests.kafka.apache import Broker, running_broker
+from tests.kafka.apache import Broker
 from tests.kafka.member import Member, check_order, settings_for
 from worker.runtime import topics
 from worker.settings import KafkaSettings
-
-
-@pytest.fixture(scope="session")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    with running_broker(tmp_path_factory.mktemp("kafka")) as running:
-        yield running
 
 
 @pytest.fixture

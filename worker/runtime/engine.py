@@ -6,37 +6,42 @@ caller. While a batch is being committed the next one gathers.
 """
 
 import logging
-from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
-from heapq import heapify, heappop, heappush
+from itertools import islice
 from queue import Empty, SimpleQueue
 from random import Random
-from typing import Any, Protocol, assert_never
+from typing import Any, assert_never
 
 from worker.core import stream
 from worker.core.context import Context
 from worker.core.holds import FOREVER
 from worker.core.outcome import Unreachable
-from worker.events.codec import Invalid, dead_letter, decode, encode_result, forward
+from worker.events.codec import encode_result
 from worker.events.partition import home_partition
 from worker.events.result import Result
 from worker.runtime.accounts import Accounts
+from worker.runtime.backlog import Backlog
 from worker.runtime.clock import Clock
+from worker.runtime.intake import Intake
 from worker.runtime.messages import (
     Answered,
     Batch,
     Committed,
     Dropped,
     Granted,
+    Log,
     Message,
     PartitionBatch,
     Polled,
+    Record,
     Reset,
     Restored,
 )
-from worker.runtime.metrics import PARKED_REASONS, Metrics
-from worker.runtime.partition import Partition
+from worker.runtime.metrics import Metrics
+from worker.runtime.partition import Partition, oldest_pending
+from worker.runtime.topics import partitions_moved
+from worker.runtime.wakes import Wakes
 from worker.settings import KafkaSettings
 from worker.words import Call, Millis
 
@@ -44,37 +49,11 @@ log = logging.getLogger(__name__)
 
 BATCH_STEPS = 1_000
 """Larger transactions gain nothing and delay what they hold."""
-BACKLOG_HIGH = 4_000
-BACKLOG_LOW = 2_000
+KEPT_ANSWERS = 4_000
 WAKES_AT_ONCE = 500
+FOREIGN_SAMPLE = 20
 LONGEST_WAIT = 0.5
 """How long the loop may rest, in seconds: it also shows that it turns."""
-
-
-class Log(Protocol):
-    """What the engine needs of the Kafka side."""
-
-    partitions: int
-
-    def submit(self, batch: Batch) -> None:
-        """Make a batch durable."""
-        ...
-
-    def owned(self) -> dict[int, int]:
-        """Return our partitions and their epochs."""
-        ...
-
-    def set_back_pressure(self, on: bool) -> None:
-        """Hold the input back, or no longer."""
-        ...
-
-    def stop_partition(self, partition: int) -> None:
-        """Hold one partition back."""
-        ...
-
-    def caught_up(self) -> bool:
-        """Whether the input is read to its end."""
-        ...
 
 
 class Engine:
@@ -89,6 +68,7 @@ class Engine:
         log_of: Log,
         send: Callable[[Granted], None],
         observe: Callable[[Result], None],
+        fatal: Callable[[str], None],
         metrics: Metrics,
         clock: Clock,
         random: Random,
@@ -99,7 +79,7 @@ class Engine:
         self._log = log_of
         self._send = send
         self._observe = observe
-        self._metrics = metrics
+        self._fatal = fatal
         self._clock = clock
         self._random = random
         self._inbox = inbox
@@ -109,10 +89,9 @@ class Engine:
         self._gather_until: float | None = None
         self._submitted: Batch | None = None
         self._mine: dict[int, tuple[Millis, Millis]] = {}
-        self._backlog: deque[Polled] = deque()
-        self._backlog_size = 0
-        self._held_back = False
-        self._wakes: list[tuple[Millis, int, int, str]] = []
+        self._backlog = Backlog(log_of.set_back_pressure)
+        self._wakes = Wakes()
+        self._intake = Intake(settings, metrics, log_of.stop_partition)
         self._kept: dict[str, tuple[Answered, int]] = {}
         self._draining = False
         self._source = f"urn:moderation-worker:{settings.group_id}"
@@ -133,8 +112,7 @@ class Engine:
         next start.
         """
         self._draining = True
-        self._log.set_back_pressure(True)
-        self._backlog.clear()
+        self._backlog.close()
         while self._clock.monotonic() < deadline:
             self._turn(0.05)
             if not (self._submitted or self._batch.partitions or self._accounts.under_way()):
@@ -144,19 +122,7 @@ class Engine:
         """Whether all input is read and no event waits for a terminal result (parked ones aside)."""
         if self._submitted or self._batch.partitions or self._backlog or not self._log.caught_up():
             return False
-        return self.oldest_pending() is None and len(self.partitions) == len(self._log.owned())
-
-    def oldest_pending(self) -> Millis | None:
-        """Return when the oldest event came that still waits for its terminal result."""
-        return min(
-            (
-                found.since
-                for part in list(self.partitions.values())
-                for found in list(part.opens.values())
-                if found.since is not None
-            ),
-            default=None,
-        )
+        return oldest_pending(self.partitions) is None and len(self.partitions) == len(self._log.owned())
 
     def _rest(self) -> float:
         """Return for how long there is nothing to do but listen, in seconds."""
@@ -165,7 +131,7 @@ class Engine:
         if self._backlog and self._steps < BATCH_STEPS:
             return 0
         now = self._clock.now()
-        at = min(self._wakes[0][0] if self._wakes else FOREVER, self._accounts.next_at(now))
+        at = min(self._wakes.next_at(), self._accounts.next_at(now))
         wait = min(LONGEST_WAIT, max(0.0, (at - now) / 1000))
         if self._gather_until is not None and not self._submitted:
             wait = min(wait, max(0.0, self._gather_until - self._clock.monotonic()))
@@ -190,8 +156,7 @@ class Engine:
         match message:
             case Polled():
                 if not self._draining:
-                    self._backlog.append(message)
-                    self._backlog_size += len(message.records)
+                    self._backlog.push(message)
             case Answered():
                 self._answered(message)
             case Committed():
@@ -208,81 +173,28 @@ class Engine:
     # -- records ---------------------------------------------------------------------------------------
 
     def _work_off(self) -> None:
-        while self._backlog and self._steps < BATCH_STEPS:
-            polled = self._backlog.popleft()
-            self._backlog_size -= len(polled.records)
+        while self._steps < BATCH_STEPS and (polled := self._backlog.pop()) is not None:
             part = self.partitions.get(polled.partition)
             if part is None or part.epoch != polled.epoch:
                 continue
             for record in polled.records:
                 self._record(part, record)
-        if not self._held_back and self._backlog_size > BACKLOG_HIGH:
-            self._held_back = True
-            self._log.set_back_pressure(True)
-        elif self._held_back and self._backlog_size < BACKLOG_LOW and not self._draining:
-            self._held_back = False
-            self._log.set_back_pressure(False)
 
     def _record(self, part: Partition, record: Any) -> None:
         now = self._clock.now()
         part.next_offset = record.offset + 1
         batch = self._part(part)
         self._steps += 1
-        found = decode(record.key, record.value, record.headers, now)
-        place = {"topic": self._settings.topics.verdicts, "partition": part.number, "offset": record.offset}
-        if isinstance(found, Invalid):
-            letter = dead_letter(
-                record.key,
-                record.value,
-                record.headers,
-                invalid=found,
-                dead_letter_topic=self._settings.topics.dead_letters,
-                **place,
-            )
-            batch.records.append(letter)
-            self._metrics.dead_letters_total.labels(found.reason).inc()
-            self._count_invalid(part)
-            return
-        part.invalid_in_a_row = 0
-        key = found.stream_key
-        home = home_partition(key.encode(), self._log.partitions, self._settings.partitioner)
-        if home != part.number:
-            batch.records.append(forward(record.key, record.value, record.headers, home=home, **place))
-            return
-        self._metrics.events_consumed_total.labels(_EVENT_TYPES[type(found.event).__name__]).inc()
-        if record.offset <= part.state(key).offset:
-            return
-        received = stream.Received(found.event, f"{part.number}@{record.offset}", found.traceparent)
-        self._step(part, key, received, now, record.offset)
-
-    def _count_invalid(self, part: Partition) -> None:
-        part.invalid_in_a_row += 1
-        if part.invalid_in_a_row == self._settings.max_invalid_in_a_row:
-            log.error(
-                "partition %d is stopped: %d records in a row could not be read",
-                part.number,
-                part.invalid_in_a_row,
-            )
-            self._log.stop_partition(part.number)
-
-    def parked(self) -> dict[str, int]:
-        """Return how many demands, and partitions, wait for a human, by reason."""
-        number: dict[str, int] = dict.fromkeys(PARKED_REASONS, 0)
-        for part in self.partitions.values():
-            for found in part.opens.values():
-                for reason in found.parked:
-                    number[reason] += 1
-        number["invalid_records"] = len(self.stopped_partitions())
-        return number
-
-    def streams(self) -> int:
-        """Return how many streams have a state here."""
-        return sum(len(part.raw) for part in self.partitions.values())
+        found = self._intake.read(part, record, self._log.partitions, now)
+        if isinstance(found, Record):
+            batch.records.append(found)
+        elif record.offset > part.state(found.stream_key).offset:
+            received = stream.Received(found.event, f"{part.number}@{record.offset}", found.traceparent)
+            self._step(part, found.stream_key, received, now, record.offset)
 
     def stopped_partitions(self) -> list[int]:
         """Return the partitions that too many unreadable records have stopped."""
-        limit = self._settings.max_invalid_in_a_row
-        return [part.number for part in list(self.partitions.values()) if part.invalid_in_a_row >= limit]
+        return [part.number for part in list(self.partitions.values()) if self._intake.stopped(part)]
 
     # -- steps -----------------------------------------------------------------------------------------
 
@@ -304,19 +216,8 @@ class Engine:
         targets = step.state.targets if step.state is not None else state.targets
         for name, need in step.needs.items():
             self._accounts.want(part.number, key, targets, name, need)
-        self._plan_wake(part, key, step)
+        self._wakes.plan(part, key, step)
         return step
-
-    def _plan_wake(self, part: Partition, key: str, step: stream.Step) -> None:
-        planned = part.wakes.get(key, FOREVER)
-        at = min(step.wake_at, planned) if step.quiet else step.wake_at
-        if at == planned:
-            return
-        if at < FOREVER:
-            part.wakes[key] = at
-            heappush(self._wakes, (at, part.number, part.epoch, key))
-        else:
-            del part.wakes[key]
 
     def _part(self, part: Partition) -> PartitionBatch:
         batch = self._batch.partitions.get(part.number)
@@ -330,16 +231,12 @@ class Engine:
 
     def _wake(self) -> None:
         now = self._clock.now()
-        self.overdue = max(0, now - self._wakes[0][0]) if self._wakes else 0
+        self.overdue = max(0, now - self._wakes.next_at())
         for _ in range(WAKES_AT_ONCE):
-            if not self._wakes or self._wakes[0][0] > now or self._steps >= BATCH_STEPS:
+            due = self._wakes.pop(now, self.partitions) if self._steps < BATCH_STEPS else None
+            if due is None:
                 return
-            at, number, epoch, key = heappop(self._wakes)
-            part = self.partitions.get(number)
-            if part is None or part.epoch != epoch or part.wakes.get(key) != at:
-                continue
-            del part.wakes[key]
-            self._step(part, key, stream.Woke(), now)
+            self._step(*due, stream.Woke(), now)
 
     # -- calls -----------------------------------------------------------------------------------------
 
@@ -371,17 +268,10 @@ class Engine:
 
     def _release(self, granted: Granted) -> None:
         """Let a committed request go, less the calls whose partition was lost meanwhile."""
-        current = [
-            (call, origin)
-            for call, origin in zip(granted.calls, granted.origins, strict=True)
-            if (part := self.partitions.get(origin[0])) is not None and part.epoch == origin[1]
-        ]
-        if len(current) == len(granted.calls):
-            self._send(granted)
-        elif current:
-            left = Granted(
-                granted.account, tuple(call for call, _ in current), tuple(origin for _, origin in current)
-            )
+        left = granted.only(
+            lambda number, epoch: number in self.partitions and self.partitions[number].epoch == epoch
+        )
+        if left.calls:
             self._accounts.narrowed(granted, left)
             self._send(left)
         else:
@@ -417,7 +307,7 @@ class Engine:
     def _keep(self, call_id: str, message: Answered, i: int) -> None:
         """Remember an answer for a partition that is away, in case it comes back to this process."""
         self._kept[call_id] = (message, i)
-        while len(self._kept) > BACKLOG_HIGH:
+        while len(self._kept) > KEPT_ANSWERS:
             del self._kept[next(iter(self._kept))]
 
     # -- partitions ------------------------------------------------------------------------------------
@@ -437,16 +327,22 @@ class Engine:
         self.partitions[message.partition] = part
         self._share()
         now = self._clock.now()
-        eager = []
-        for key, wake_at, at_once in part.load(message.states, now):
+        loaded = list(part.load(message.states, now))
+        self._refuse_foreign(part)
+        self._wakes.load(part, ((key, at) for key, at, at_once in loaded if at < FOREVER and not at_once))
+        for key, _, at_once in loaded:
             if at_once:
-                eager.append(key)
-            elif wake_at < FOREVER:
-                part.wakes[key] = wake_at
-                self._wakes.append((wake_at, part.number, part.epoch, key))
-        heapify(self._wakes)
-        for key in eager:
-            self._take_up(part, key, now)
+                self._take_up(part, key, now)
+
+    def _refuse_foreign(self, part: Partition) -> None:
+        """Refuse to go on where states lie in another partition than their streams' records would come to.
+
+        That is so when verdict and state topic were both enlarged. A few keys tell.
+        """
+        for key in islice(part.raw, FOREIGN_SAMPLE):
+            if home_partition(key.encode(), self._log.partitions, self._settings.partitioner) != part.number:
+                self._fatal(partitions_moved(self._settings))
+                return
 
     def _take_up(self, part: Partition, key: str, now: Millis) -> None:
         """Go on with a stream that had something open, or calls that still count, when it was left."""
@@ -504,6 +400,3 @@ class Engine:
             written.states = part.seal(self._settings.topics.state)
         self._submitted = batch
         self._log.submit(batch)
-
-
-_EVENT_TYPES = {"Verdict": "verdict", "Command": "command", "StreamEvent": "stream"}

@@ -5,9 +5,9 @@ the caller only put messages into its inbox; it answers with a Batch for the jou
 numbers one assignment of one partition: whatever carries an epoch that is no longer current is void.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from worker.core.outcome import Outcome
 from worker.words import Call, Millis
@@ -70,6 +70,12 @@ class Granted:
     calls: tuple[Call, ...]
     origins: tuple[tuple[int, int, str, str], ...] = field(repr=False)
 
+    def only(self, keep: Callable[[int, int], bool]) -> "Granted":
+        """Return the request with those calls only whose (partition, epoch) is to be kept."""
+        pairs = zip(self.calls, self.origins, strict=True)
+        kept = [(call, origin) for call, origin in pairs if keep(origin[0], origin[1])]
+        return Granted(self.account, tuple(call for call, _ in kept), tuple(origin for _, origin in kept))
+
 
 @dataclass(frozen=True, slots=True)
 class Answered:
@@ -130,6 +136,32 @@ class Reset:
     """A transaction failed. Every epoch is void; each partition that is still ours is restored again."""
 
     reason: str
+
+
+class Log(Protocol):
+    """What the engine needs of the Kafka side."""
+
+    partitions: int
+
+    def submit(self, batch: Batch) -> None:
+        """Make a batch durable."""
+        ...
+
+    def owned(self) -> dict[int, int]:
+        """Return our partitions and their epochs."""
+        ...
+
+    def set_back_pressure(self, on: bool) -> None:
+        """Hold the input back, or no longer."""
+        ...
+
+    def stop_partition(self, partition: int) -> None:
+        """Hold one partition back."""
+        ...
+
+    def caught_up(self) -> bool:
+        """Whether the input is read to its end."""
+        ...
 
 
 Message = Polled | Restored | Dropped | Answered | Committed | Reset

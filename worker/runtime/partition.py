@@ -1,7 +1,7 @@
 """The streams of one partition in one epoch: states as bytes, the recently used ones decoded too."""
 
-from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections import Counter, OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from worker.core.holds import FOREVER
@@ -110,3 +110,16 @@ class Partition:
 
 
 _CLOSED = Open()
+
+
+def oldest_pending(partitions: Mapping[int, Partition]) -> Millis | None:
+    """Return when the oldest event came that still waits for its terminal result."""
+    waiting = (found.since for part in partitions.values() for found in part.opens.values())
+    return min((since for since in waiting if since is not None), default=None)
+
+
+def parked(partitions: Mapping[int, Partition]) -> Counter[str]:
+    """Return how many demands wait for a human, or for their account, by reason."""
+    return Counter(
+        reason for part in partitions.values() for found in part.opens.values() for reason in found.parked
+    )

@@ -112,6 +112,15 @@ def partitions_differ(verdicts: str, partitions: int, other: str, others: int) -
     return f"topic {verdicts} has {partitions} partitions but {other} has {others}: {advice}"
 
 
+def partitions_moved(settings: KafkaSettings) -> str:
+    """Return what to say when streams' states lie in other partitions than their records come to."""
+    names = settings.topics
+    return (
+        f"topics {names.verdicts} and {names.state} have been enlarged, or kafka.partitioner was changed: "
+        "streams' states lie in other partitions now; they must be moved before the worker can go on"
+    )
+
+
 def _wanted(settings: KafkaSettings, verdicts: Topic | None) -> dict[str, dict[str, Any]]:
     """Return how each topic is to be made: the number of verdict partitions rules those beside it."""
     names = settings.topics

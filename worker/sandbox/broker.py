@@ -56,7 +56,7 @@ class MockCluster:
         library.rd_kafka_err2str.restype = ctypes.c_char_p
         error = ctypes.create_string_buffer(_ERRSTR)
         conf = pointer(library.rd_kafka_conf_new())
-        library.rd_kafka_conf_set(conf, b"log_level", b"3", error, _ERRSTR)  # it misses its bootstrap.servers
+        library.rd_kafka_conf_set(conf, b"log_level", b"2", error, _ERRSTR)  # it misses its bootstrap.servers
         self._client = pointer(library.rd_kafka_new(_PRODUCER, conf, error, _ERRSTR))
         if self._client.value is None:
             raise RuntimeError(f"librdkafka: {error.value.decode()}")

@@ -43,12 +43,14 @@ class Owed:
 class Load:
     """Records and when to send them (from 0 to ``lasts``), and what must become of them.
 
+    ``events`` has every verdict and command once, ``records`` also copies and what is broken.
     ``owed`` is by verdict or command id. ``live`` has the encoders that publish at the start: vendor,
     stream, and after how long one comes back when it was cut (None: never).
     """
 
     lasts: Millis
     records: list[tuple[Millis, Incoming]] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
     owed: dict[str, Owed] = field(default_factory=dict)
     dead_letters: int = 0
     live: list[tuple[str, str, Millis | None]] = field(default_factory=list)
@@ -239,6 +241,7 @@ class _Builder:
         routed = {"all": tuple(ACCOUNTS)} | {name: (name,) for name in ACCOUNTS}
         where = tuple(accounts) or routed[key.partition("/")[0]]
         event_id = event.get("verdict_id") or event["command_id"]
+        self._load.events.append(event)
         self._load.owed[event_id] = Owed(outcomes, None if anywhere else where)
         home = home_partition(key.encode(), self._partitions, "murmur2")
         partition = (home + 1) % self._partitions if strays else home

@@ -1,12 +1,14 @@
 """Whole topics, read from their beginning; what is committed only."""
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaTimeoutError
 
-STUCK_POLLS = 200
+STUCK_S = 20.0
+"""After so long without a record the end of a topic counts as out of reach."""
 
 
 class TopicReader:
@@ -44,12 +46,14 @@ class TopicReader:
             self._consumer.assign(self._partitions)
             self._consumer.seek_to_beginning(*self._partitions)
         ends = self._consumer.end_offsets(self._partitions)
-        for _ in range(STUCK_POLLS):
-            if all(self._consumer.position(each) >= ends[each] for each in self._partitions):
-                return list(self._records)
+        until = time.monotonic() + STUCK_S
+        while any(self._consumer.position(each) < ends[each] for each in self._partitions):
             for records in self._consumer.poll(timeout_ms=100).values():
                 self._records += records
-        raise KafkaTimeoutError(f"the end of {self._topic} is not reached")
+                until = time.monotonic() + STUCK_S
+            if time.monotonic() > until:
+                raise KafkaTimeoutError(f"the end of {self._topic} is not reached")
+        return list(self._records)
 
     def close(self) -> None:
         """Close the consumer."""

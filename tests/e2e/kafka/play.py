@@ -1,0 +1,137 @@
+"""Plays a load on a stage, and waits until the books balance."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from worker.sandbox.books import GRAIN, Books, Json, problems
+from worker.sandbox.load import Load
+from worker.sandbox.stage import ACCOUNTS, Stage
+from worker.sandbox.worker_process import WorkerProcess
+from worker.vendors import load_spec
+from worker.words import READS, Millis
+
+FAULTS: Sequence[Mapping[str, Any]] = (
+    {"operation": "*", "effect": "throttle", "probability": 0.02, "seed": 1},
+    {"operation": "*", "effect": "status", "status": 502, "probability": 0.015, "seed": 2},
+    {"operation": "*", "effect": "status", "status": 503, "probability": 0.015, "seed": 3},
+    {"operation": "*", "effect": "done_then_hang", "probability": 0.02, "seed": 4},
+    {"operation": "*", "effect": "done_then_reset", "probability": 0.01, "seed": 5},
+    {"operation": "*", "effect": "truncated", "probability": 0.01, "seed": 6},
+    {"operation": "*", "effect": "garbage", "probability": 0.01, "seed": 7},
+)
+"""One answer in ten is throttled, failed, or lost after the deed was done."""
+
+SHORT = {"writes": (500, 20_000), "all": (300, 20_000)}
+"""CDNetworks' quotas of 500 writes a day and 300 calls in five minutes, in windows short enough to wait for.
+Huawei's and Alibaba's are the documented ones."""
+CHANGES: Mapping[str, Any] = {
+    "policy": {"verify": {"after": ["1s", "4s"]}},
+    "accounts": {
+        **{name: {"timeout_s": 1} for name in ("hw", "ali")},
+        "cdn": {
+            "timeout_s": 1,
+            "quotas": {name: f"{limit}/{window}ms" for name, (limit, window) in SHORT.items()},
+        },
+    },
+}
+SIMULATORS: Mapping[str, Any] = {
+    "cdnetworks": {"quotas": {"writes": [SHORT["writes"]], "requests": [SHORT["all"]]}}
+}
+
+
+def now() -> Millis:
+    return time.time_ns() // 1_000_000
+
+
+def wait_for(condition: Callable[[], object], timeout_s: float, what: str) -> None:
+    until = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < until, f"not within {timeout_s} s: {what}"
+        time.sleep(0.1)
+
+
+def ready(worker: WorkerProcess, timeout_s: float = 30) -> None:
+    wait_for(lambda: worker.get("/readyz")[0] == 200, timeout_s, "the worker is ready")
+
+
+def play(stage: Stage, load: Load, deeds: Iterable[tuple[Millis, Callable[[], object]]] = ()) -> None:
+    """Publish a load at its pace, and do each deed at its moment (milliseconds from the start)."""
+    for vendor, stream, reconnects_after in load.live:
+        stage.go_live(vendor, stream, reconnects_after)
+    began, sent, left = now(), 0, sorted(deeds, key=lambda deed: deed[0])
+    while sent < len(load.records) or left:
+        at = now() - began
+        due = sum(1 for moment, _ in load.records[sent:] if moment <= at)
+        stage.produce(record for _, record in load.records[sent : sent + due])
+        sent += due
+        if left and left[0][0] <= at:
+            left.pop(0)[1]()
+        time.sleep(0.05)
+
+
+def books(stage: Stage, load: Load) -> Books:
+    return Books(
+        owed=load.owed,
+        letters=load.dead_letters,
+        results=stage.results(),
+        dead_letters=stage.dead_letters(),
+        calls=stage.vendor_log(),
+        stats=stage.vendor_stats(),
+        states=stage.states(),
+        vendor_state=stage.vendor_state(),
+        vendors=ACCOUNTS,
+        now=now(),
+    )
+
+
+def balanced(stage: Stage, load: Load, workers: Iterable[WorkerProcess], timeout_s: float) -> None:
+    """Wait until the books balance; end the workers, and see that they still do."""
+    until = time.monotonic() + timeout_s
+    while found := problems(books(stage, load)):
+        assert time.monotonic() < until, _summary(found)
+        time.sleep(0.5)
+    for worker in workers:
+        worker.terminate()
+    for worker in workers:
+        assert worker.wait(30) == 0, worker.log_text()[-2000:]
+        assert "Traceback" not in worker.log_text()
+    found = problems(books(stage, load))
+    assert not found, _summary(found)
+
+
+def _summary(found: Sequence[str]) -> str:
+    return "\n".join([f"{len(found)} problems:", *found[:20]])
+
+
+ANSWER_KEPT: Millis = 3_000
+"""A call answered so shortly before a crash may be repeated: its answer was not durable yet."""
+
+
+def repeats(calls: Iterable[Json]) -> Iterator[tuple[Json, Json]]:
+    """Yield each write that a vendor saw twice running, with the same end, for one stream; both calls."""
+    streams: dict[tuple[Any, ...], list[Json]] = defaultdict(list)
+    for call in calls:
+        serves = load_spec(call["vendor"]).operations[call["operation"]].serves
+        if not READS.intersection(serves):
+            streams[call["vendor"], call["app"], call["stream"]].append(call)
+    for made in streams.values():
+        for before, after in zip(made, made[1:], strict=False):
+            if before["operation"] == after["operation"] and _same_end(before["until"], after["until"]):
+                yield before, after
+
+
+def _same_end(one: Millis | None, other: Millis | None) -> bool:
+    return one == other if one is None or other is None else abs(one - other) <= GRAIN
+
+
+def unexplained(calls: Iterable[Json], crashes: Sequence[Millis] = ()) -> list[str]:
+    """Return the writes that were repeated although they were answered, and no crash lost the answer."""
+    return [
+        f"{after['vendor']} {after['operation']} of {after['stream']} at {after['at_ms']}, {after['at_ms'] - before['at_ms']} ms "
+        "after the same call, which was answered"
+        for before, after in repeats(calls)
+        if before["fault"] is None
+        and not any(before["at_ms"] <= crash <= before["at_ms"] + ANSWER_KEPT and crash <= after["at_ms"] for crash in crashes)
+    ]
