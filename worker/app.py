@@ -203,6 +203,8 @@ class _Worker:
         waiting["invalid_records"] = len(engine.stopped_partitions())
         for reason in PARKED_REASONS:
             metrics.parked.labels(reason).set(waiting[reason])
+        for guard, parks in engine.guards.parking(now).items():
+            metrics.guard_open.labels(guard).set(parks)
         since = oldest_pending(engine.partitions)
         metrics.oldest_pending_seconds.set(0 if since is None else max(0, now - since) / 1000)
         metrics.oldest_overdue_expiry_seconds.set(engine.overdue / 1000)

@@ -22,6 +22,7 @@ from tests.core.machine import (
     target,
 )
 from worker.core.context import AccountView
+from worker.core.guard import GuardLedger
 from worker.core.outcome import (
     AlreadySo,
     Done,
@@ -36,9 +37,9 @@ from worker.core.outcome import (
     Unreachable,
     Wire,
 )
-from worker.core.policy import Rule, Then, When
+from worker.core.policy import Guard, Rule, Then, When
 from worker.core.routes import Route, TargetTemplate
-from worker.core.stream import Restored, Woke
+from worker.core.stream import Grant, Restored, Woke
 from worker.events.times import format_rfc3339
 from worker.words import Call
 
@@ -809,6 +810,27 @@ def test_protected_streams_need_approval_but_for_orders() -> None:
     assert m.needs() == {"hw": "forbid"}
 
 
+def test_a_guard_parks_what_exceeds_it_until_approved() -> None:
+    guard = Guard("blast", 1, HOUR, "account", ("forbid", "cut"), ("critical",))
+    ledger = GuardLedger((guard,))
+    m = Machine(guards=ledger)
+    m.verdict()
+    assert m.last is not None
+    ((account, hold),) = m.last.placed
+    ledger.count(account, hold)
+    held = m.verdict("violence")
+    assert said(held) == [("v2", "held")]
+    assert held[0].reason == "guard"
+    assert ledger.parking(m.now) == {"blast": True}
+    assert said(m.verdict("minors", severity="critical")) == [("v1", "superseded*")]
+    assert m.last.placed[0][1].cause.verdict_id == "v3", "the excepted priority passes"
+    m.run()
+    assert said(m.command("approve")) == [("c4", "applied*"), ("v2", "applied*")]
+    m.now += HOUR
+    assert ledger.parking(m.now) == {"blast": False}
+    assert said(m.verdict("spam")) == [("v5", "absorbed*")]
+
+
 def test_extend_moves_the_end() -> None:
     m = Machine()
     m.verdict()
@@ -871,3 +893,23 @@ def test_the_same_step_gives_the_same_identities() -> None:
 def test_rules_without_a_match_condition_match_all() -> None:
     policy = replace(POLICY, rules=(Rule("rest", When(), Then("none")),))
     assert said(Machine(policy=policy).verdict("whatever")) == [("v1", "no_action*")]
+
+
+def test_what_falls_due_at_one_target_is_not_forgotten_over_another() -> None:
+    both = {name: AccountView("test", FULL) for name in ("hw", "ali")}
+    machine = Machine(both, replace(POLICY, verify_after=(SECOND,)))
+    machine.verdict("spam", stream={"targets": [target("hw"), target("ali")]})
+    for call in machine.grant():
+        machine.answered(call, Done())
+        machine.now += 1  # so the second check is due a millisecond after the first
+    assert machine.last is not None
+    machine.now = machine.last.wake_at
+    ((name, need),) = ((name, need) for name, need in machine.do(Woke()).needs.items() if need)
+    machine.now += 1
+    granted = machine.do(Grant(name, need.operation.name))
+    assert granted.wake_at <= machine.now
+    assert granted.call is not None
+    machine.answered(granted.call, Observed(Facts(live=False)))
+    machine.answer = lambda call: Observed(Facts(live=False))
+    machine.wait(SECOND)
+    assert sorted(result.outcome for result in machine.results if result.terminal) == ["verified", "verified"]

@@ -704,6 +704,12 @@ def test_a_request_that_cannot_be_made(
     assert record.levelno == logging.ERROR
 
 
+def test_what_an_adapter_will_not_ask_is_invalid_and_says_why() -> None:
+    with rig(Fake(request_raises=ValueError("the stream name is a wildcard"))) as made:
+        got = made.ask()
+    assert got.outcomes == (Refused("invalid", detail="the stream name is a wildcard"),)
+
+
 @pytest.mark.parametrize("bad", ["/a b", "/a\r\nX: y"])
 def test_a_request_that_is_not_http_is_not_sent(bad: str) -> None:
     seen: list[bytes] = []

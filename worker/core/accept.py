@@ -9,7 +9,7 @@ from dataclasses import replace
 from worker.core.context import AccountView
 from worker.core.policy import Decision, decide, is_protected
 from worker.core.routes import resolve
-from worker.core.state import Ask, Cause, Hold, Parked
+from worker.core.state import Ask, Cause, Hold
 from worker.core.whole import SEEN_AFTER_EXPIRY, Whole
 from worker.events.incoming import Verdict
 from worker.words import READS, Action, ErrorClass, Millis, Purpose, Session, Target, digest
@@ -146,7 +146,8 @@ def _decided(
         ask = Ask(cause, "query", decision.priority, expires_at, rule=decision.rule)
         turn.state = replace(turn.state, asks=(*turn.state.asks, ask))
         return
-    turn.place(_hold(whole, verdict, cause, expires_at, decision, target))
+    hold = _hold(whole, verdict, cause, expires_at, decision)
+    turn.place(_parked(whole, verdict, decision, target, hold))
 
 
 def _say(whole: Whole, cause: Cause, decision: Decision, target: Target | None) -> None:
@@ -187,9 +188,7 @@ def _trouble(
     return None
 
 
-def _hold(
-    whole: Whole, verdict: Verdict, cause: Cause, expires_at: Millis, decision: Decision, target: Target
-) -> Hold:
+def _hold(whole: Whole, verdict: Verdict, cause: Cause, expires_at: Millis, decision: Decision) -> Hold:
     session: Session | None = None
     if verdict.stream.session and (decision.action == "cut" or decision.scope == "session"):
         session = Session(verdict.stream.session.id, verdict.stream.session.started_at)
@@ -207,24 +206,18 @@ def _hold(
         rule=decision.rule,
         session=session,
         verify=decision.verify,
-        parked=_parked(whole, verdict, decision, target),
     )
 
 
-def _parked(whole: Whole, verdict: Verdict, decision: Decision, target: Target) -> Parked | None:
-    if decision.approval:
-        return "approval"
-    if verdict.origin != "order" and is_protected(whole.ctx.policy, whole.key):
-        return "approval"
-    guard = whole.ctx.guards.parks(
-        account=target.account,
-        tenant=verdict.tenant,
-        rule=decision.rule,
-        action=decision.action,
-        priority=decision.priority,
-        now=whole.now,
-    )
-    return "guard" if guard is not None else None
+def _parked(whole: Whole, verdict: Verdict, decision: Decision, target: Target, hold: Hold) -> Hold:
+    """Park a demand that has to wait for a human: by its rule, its stream, or a guard."""
+    protected = verdict.origin != "order" and is_protected(whole.ctx.policy, whole.key)
+    if decision.approval or protected:
+        return replace(hold, parked="approval")
+    guards = whole.ctx.guards
+    if guards is not None and guards.parks(target.account, hold) is not None:
+        return replace(hold, parked="guard")
+    return hold
 
 
 def _take_back(whole: Whole, verdict: Verdict, cause: Cause) -> None:

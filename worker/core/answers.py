@@ -145,7 +145,7 @@ def _done(turn: Turn, call: UnderWay) -> None:
             turn.state = replace(state, block=Block(call.regions, call.until, now, call.clamped))
             turn.restart_check()
         case "cut":
-            was_cut(turn)
+            was_cut(turn, now)
         case "lift":
             turn.state = replace(state, ban=None)
         case "unblock_regions":

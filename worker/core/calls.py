@@ -146,7 +146,8 @@ def _must_move(
             return True
         longest = max((end(hold.until) - hold.placed_at for hold in want.leads), default=0)
         renewed = clamped and has.clamped
-        return not renewed and gap > slack(longest, ctx.policy.absorb_slack)
+        waits = any(hold.phase == "waiting" for hold in want.leads)  # slack is for what has its answer
+        return not renewed and (waits or gap > slack(longest, ctx.policy.absorb_slack))
     ours = not isinstance(has, Ban) or has.ours
     return ours and gap < -GRAIN and not clamped
 

@@ -6,9 +6,10 @@ from typing import Protocol
 
 from worker.core.policy import Policy
 from worker.core.routes import Route
+from worker.core.state import Hold
 from worker.events.result import WorkerRef
 from worker.vendors.base import Operation, Quota, VendorSpec
-from worker.words import Action, Millis, Priority, Purpose
+from worker.words import Millis, Purpose
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,37 +38,11 @@ class AccountView:
 
 
 class GuardView(Protocol):
-    """Which guard, if any, parks one more action now. Asking changes nothing."""
+    """Which guard, if any, parks one more demand now. Asking changes nothing."""
 
-    def parks(
-        self,
-        *,
-        account: str,
-        tenant: str | None,
-        rule: str | None,
-        action: Action,
-        priority: Priority,
-        now: Millis,
-    ) -> str | None:
+    def parks(self, account: str, hold: Hold) -> str | None:
         """Return the guard's name, or None."""
         ...
-
-
-class NoGuards:
-    """No guard is configured."""
-
-    def parks(
-        self,
-        *,
-        account: str,  # noqa: ARG002 - the protocol's names
-        tenant: str | None,  # noqa: ARG002 - the protocol's names
-        rule: str | None,  # noqa: ARG002 - the protocol's names
-        action: Action,  # noqa: ARG002 - the protocol's names
-        priority: Priority,  # noqa: ARG002 - the protocol's names
-        now: Millis,  # noqa: ARG002 - the protocol's names
-    ) -> str | None:
-        """Park nothing."""
-        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,4 +54,4 @@ class Context:
     worker: WorkerRef
     routes: tuple[Route, ...] = ()
     stopped: frozenset[str] = frozenset()
-    guards: GuardView = field(default_factory=NoGuards)
+    guards: GuardView | None = None

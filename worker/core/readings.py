@@ -2,10 +2,12 @@
 
 from dataclasses import replace
 
+from worker.core.calls import reach
 from worker.core.holds import GRAIN, desired, end
 from worker.core.outcome import Facts
 from worker.core.state import Ban, Block, Cut, Hold, Reading
 from worker.core.turn import BACKOFF_BASE, Turn
+from worker.words import Millis
 
 
 def observed(turn: Turn, facts: Facts) -> None:
@@ -56,7 +58,7 @@ def _was_it_cut(turn: Turn, reading: Reading) -> None:
     facts = reading.facts
     later = facts.live and facts.live_since is not None and facts.live_since > reading.since
     if facts.live is False or later:
-        was_cut(turn)
+        was_cut(turn, reading.since)  # what has started again meanwhile started after the cut
     elif facts.live is None:
         ambiguous(turn)
 
@@ -69,9 +71,19 @@ def _was_it_forbidden(turn: Turn, facts: Facts) -> None:
     elif facts.forbidden:
         until = want.until if facts.forbidden_until is None else facts.forbidden_until
         enough = end(until) + GRAIN >= end(want.until)
-        turn.state = replace(turn.state, ban=Ban(until, turn.now, ours=ours or not enough))
+        clamped = not enough and _as_late_as_can_be(turn, want.until, until)
+        turn.state = replace(turn.state, ban=Ban(until, turn.now, ours=ours or not enough, clamped=clamped))
     else:
         turn.state = replace(turn.state, ban=None, retry_at=turn.now + BACKOFF_BASE)
+
+
+def _as_late_as_can_be(turn: Turn, wanted: Millis | None, until: Millis | None) -> bool:
+    """Whether a ban ends about where the vendor's maximum does, and the demand goes on beyond."""
+    operation = turn.view.serves.get("forbid") if turn.view is not None else None
+    if operation is None:
+        return False
+    latest, clamped = reach(wanted, operation, turn.now)
+    return clamped and end(until) + turn.ctx.policy.absorb_slack >= end(latest)
 
 
 def _checked(turn: Turn, facts: Facts) -> None:
@@ -195,13 +207,13 @@ def _check_failed(turn: Turn, facts: Facts, hold: Hold) -> Hold | None:
     return None if hold.action == "cut" else hold
 
 
-def was_cut(turn: Turn) -> None:
-    """Note that the vendor ended the broadcast, and tell the cuts that waited for it."""
+def was_cut(turn: Turn, at: Millis) -> None:
+    """Note that the vendor ended the broadcast, not before ``at``; tell the cuts that waited for it."""
     waiting = [hold for hold in turn.state.holds if hold.action == "cut" and hold.phase == "waiting"]
     cause = waiting[0].cause if waiting else None
     session = cause.session_id if cause else None
     verdict = cause.verdict_id if cause else None
-    turn.state = replace(turn.state, cut=Cut(turn.now, session, verdict))
+    turn.state = replace(turn.state, cut=Cut(at, session, verdict))
 
     def told(hold: Hold) -> Hold | None:
         if hold.action != "cut" or hold.phase != "waiting" or not hold.active:

@@ -1,5 +1,7 @@
 """Results: what a step tells the world, with identities that a repetition reproduces."""
 
+from functools import lru_cache
+
 from worker.core.context import Context
 from worker.core.outcome import Facts
 from worker.core.state import Cause, Hold, TargetState, Tried
@@ -59,7 +61,7 @@ def result(
         command_id=cause.command_id,
         stream=ResultStream(key=key, session_id=cause.session_id),
         tenant=cause.tenant,
-        target=None if target is None else _target(ctx, target),
+        target=None if target is None else _target(target, _vendor(ctx, target)),
         outcome=outcome,
         terminal=terminal,
         action=action,
@@ -95,11 +97,16 @@ def first_call_at(state: TargetState) -> Millis | None:
     return state.attempts[0].at if state.attempts else None
 
 
-def _target(ctx: Context, target: Target) -> ResultTarget:
+def _vendor(ctx: Context, target: Target) -> str | None:
     account = ctx.accounts.get(target.account)
+    return account.vendor if account else None
+
+
+@lru_cache(maxsize=10_000)
+def _target(target: Target, vendor: str | None) -> ResultTarget:
     return ResultTarget(
         account=target.account,
-        vendor=account.vendor if account else None,
+        vendor=vendor,
         push_domain=target.push_domain,
         play_domain=target.play_domain,
         app=target.app,

@@ -19,8 +19,8 @@
                     release, clear, withdraw ──► lift ┘   until ──► expired ──► lift, if the vendor has no end
 
 A step returns the stream's new state (None: nothing is left to remember), the results to publish, the
-call that a grant made, and what each touched target needs next. Offsets, quotas, partitions and the
-wire are none of its business.
+call that a grant made, and what each touched target needs next. Quotas, partitions and the wire are none
+of its business.
 """
 
 from collections.abc import Iterable
@@ -35,7 +35,7 @@ from worker.core.holds import FOREVER, end
 from worker.core.orders import command, stream_event
 from worker.core.outcome import Outcome
 from worker.core.settle import settle
-from worker.core.state import Parked, StreamState, TargetState, UnderWay
+from worker.core.state import Hold, Parked, StreamState, TargetState, UnderWay
 from worker.core.turn import Turn
 from worker.core.whole import Whole
 from worker.events.incoming import Command, StreamEvent, Verdict
@@ -45,11 +45,15 @@ from worker.words import Call, Millis
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A verdict, command or stream event came in. ``place`` names its record: partition@offset."""
+    """A verdict, command or stream event came in. ``place`` names its record: partition@offset.
+
+    ``offset`` is what the state remembers as applied; None leaves that as it was.
+    """
 
     event: Verdict | Command | StreamEvent
     place: str
     traceparent: str | None = None
+    offset: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +109,10 @@ class Open:
 
 @dataclass(slots=True)
 class Step:
-    """What one turn of the machine gives. ``needs`` has an entry for each touched target.
+    """What one turn of the machine gives.
 
+    ``needs`` has an entry for each touched target. ``placed`` are the new demands that act, with their
+    account, for the guards to count.
     ``wake_at`` is when the stream must be looked at again, whatever else happens. ``spent_until``: until
     when its last calls may count in a vendor's quota. ``quiet``: nothing is owed or needed that was not
     before, so ``open`` and ``spent_until`` are as they were, and so is ``wake_at`` unless it is earlier.
@@ -116,6 +122,7 @@ class Step:
     results: list[Result]
     needs: dict[str, Need | None] = field(default_factory=dict)
     call: Call | None = None
+    placed: list[tuple[str, Hold]] = field(default_factory=list)
     wake_at: Millis = FOREVER
     open: Open = Open()
     spent_until: Millis = 0
@@ -147,6 +154,8 @@ def step(state: StreamState, event: Event, now: Millis, ctx: Context) -> Step:
 
 
 def _receive(whole: Whole, received: Received) -> None:
+    if received.offset is not None:
+        whole.offset = received.offset
     match received.event:
         case Verdict() as verdict:
             accept(whole, verdict, received.place, received.traceparent)
@@ -194,12 +203,16 @@ def _finish(whole: Whole, call: Call | None, *, received: bool) -> Step:
             settle(turn)
             step.needs[name] = turn.need()
         step.results.extend(turn.results)
+        step.placed.extend((turn.state.target.account, hold) for hold in turn.placed)
     state = whole.close()
     busy = [target for target in state.targets.values() if not _idle(target)]
-    if quiet and (busy or whole.now < _forget_at(state)):
+    if quiet and busy:
         step.state, step.quiet = state, True
         ends = (end(hold.until) for turn in whole.turns.values() for hold in turn.state.holds[-1:])
-        step.wake_at = min(ends, default=FOREVER) if busy else _forget_at(state)
+        step.wake_at = min(ends, default=FOREVER)
+        return step
+    if quiet and whole.now < (forget_at := _forget_at(state)):
+        step.state, step.quiet, step.wake_at = state, True, forget_at
         return step
     return _look_over(whole, state, busy, step)
 
@@ -212,7 +225,11 @@ def _look_over(whole: Whole, state: StreamState, busy: list[TargetState], step: 
     if not busy and whole.now >= _forget_at(state):
         return step
     step.state = state
-    wakes = [Turn(whole.ctx, state.key, target, whole.now).wake_at() for target in busy]
+    settled = {name for name, turn in whole.turns.items() if not turn.quiet}
+    wakes = [
+        Turn(whole.ctx, state.key, target, whole.now).wake_at(settled=target.target.id in settled)
+        for target in busy
+    ]
     step.wake_at = min(wakes) if busy else _forget_at(state)
     step.open = _open(busy, whole)
     step.spent_until = _spent_until(targets.values(), whole.ctx)

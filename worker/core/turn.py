@@ -23,7 +23,10 @@ COVERED_KEPT = 4
 
 
 class Turn:
-    """A target while a step works on it. ``state`` is replaced, never changed; ``results`` grow."""
+    """A target while a step works on it. ``state`` is replaced, never changed; ``results`` grow.
+
+    ``placed`` are the new demands that act.
+    """
 
     def __init__(self, ctx: Context, key: str, state: TargetState, now: Millis) -> None:
         self.ctx = ctx
@@ -31,6 +34,7 @@ class Turn:
         self.state = state
         self.now = now
         self.results: list[Result] = []
+        self.placed: list[Hold] = []
         self.quiet = False
         """Nothing happened that could change what is needed: there is no order to be brought in."""
 
@@ -125,6 +129,8 @@ class Turn:
             self._keep_few(hold)
         elif hold.parked is not None:
             hold = self.tell(hold, "held", PARKED[hold.parked], reason=hold.parked)
+        else:
+            self.placed.append(hold)
         self.state = replace(self.state, holds=(*self.state.holds, hold))
 
     def _keep_few(self, new: Hold) -> None:
@@ -259,8 +265,11 @@ class Turn:
         """Return what the target needs next."""
         return need(self.state, self.now, self.ctx)
 
-    def wake_at(self) -> Millis:
-        """Return when time alone will change something here; FOREVER if it will not."""
+    def wake_at(self, *, settled: bool) -> Millis:
+        """Return when time alone will change something here; FOREVER if it will not.
+
+        ``settled``: this step has looked at it, so what is due by now has been seen to.
+        """
         state, times = self.state, [FOREVER]
         for hold in state.holds:
             times.append(end(hold.until))
@@ -276,7 +285,7 @@ class Turn:
             checking = state.reading is not None and state.reading.why == "check"
             last = state.check.since + self.ctx.policy.verify_after[-1] + CHECK_GRACE
             times.append(last if checking else self.check_at(state.check))
-        return min(at for at in times if at > self.now)
+        return min(at for at in times if at > self.now or not settled)
 
 
 def _outlasts(new: Hold, old: Hold) -> bool:

@@ -32,7 +32,7 @@ class Whole:
         self.rests = state.rests
         self.targets = state.targets
         self.keep_until = state.keep_until
-        self._offset = state.offset
+        self.offset = state.offset
         self.now = now
         self.results: list[Result] = []
         self.turns: dict[str, Turn] = {}
@@ -162,7 +162,7 @@ class Whole:
         if rests:
             rests = tuple(rest for rest in rests if rest.until > self.now)
         return StreamState(
-            self.key, self.session, self.past, self.seen, rests, targets, self.keep_until, self._offset
+            self.key, self.session, self.past, self.seen, rests, targets, self.keep_until, self.offset
         )
 
     def _kept(self, target: TargetState) -> TargetState:

@@ -43,19 +43,16 @@ def parse_rfc3339(text: Any) -> Millis:
     return millis
 
 
+@lru_cache(maxsize=4096)
 def format_rfc3339(at: Millis) -> str:
     """Return a moment as ``2026-11-22T10:05:00Z``, with milliseconds where there are any.
 
-    What lies beyond the end of the year 9999 is written as its last millisecond.
+    What lies beyond the end of the year 9999 is written as its last millisecond. Cached, since a result
+    names the same moment several times, and so do those around it.
     """
     seconds, millis = divmod(min(at, LAST), 1000)
-    return f"{_to_the_second(seconds)}.{millis:03d}Z" if millis else f"{_to_the_second(seconds)}Z"
-
-
-@lru_cache(maxsize=1024)
-def _to_the_second(seconds: int) -> str:
-    """Return a second of the epoch as text; cached, since moments of one result share most seconds."""
-    return (_EPOCH + timedelta(seconds=seconds)).replace(tzinfo=None).isoformat()
+    text = (_EPOCH + timedelta(seconds=seconds)).replace(tzinfo=None).isoformat()
+    return f"{text}.{millis:03d}Z" if millis else f"{text}Z"
 
 
 _SCHEMA = WithJsonSchema({"type": "string", "format": "date-time"})

@@ -177,9 +177,9 @@ class Accounts:
             schedule.drop_partition(number)
 
     def set_share(self, held: int, total: int) -> None:
-        """Scale every quota to the part of the partitions that is ours."""
+        """Scale every quota to the part of the partitions that is ours, once their number is known."""
         for schedule in self._schedules.values():
-            schedule.set_share(held, total)
+            schedule.set_share(held, max(1, total))
 
     # -- views -----------------------------------------------------------------------------------------
 

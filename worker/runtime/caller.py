@@ -218,7 +218,10 @@ class Caller:
         everyone = len(granted.calls)
         progress = _Progress()
         try:
-            request = _on_the_wire(account.vendor.request(asked, now, secrets.token_hex(16)), progress)
+            signed = _signed(account.vendor, asked, now)
+            if isinstance(signed, Refused):
+                return (signed,) * everyone, False
+            request = _on_the_wire(signed, progress)
         except Exception as error:  # noqa: BLE001 - an adapter's mistake must not stop the others
             _mistake("request", granted.account, asked, error)
             return (Refused("internal", detail="the request could not be made"),) * everyone, False
@@ -298,6 +301,14 @@ class _Progress:
 
 class _TooLongError(Exception):
     """The body is longer than LARGEST."""
+
+
+def _signed(vendor: Vendor, call: Call, now: Millis) -> Request | Refused:
+    """Return the request for a call, or the adapter's sentence why it must not be put to this vendor."""
+    try:
+        return vendor.request(call, now, secrets.token_hex(16))
+    except ValueError as error:
+        return Refused("invalid", detail=str(error))
 
 
 def _on_the_wire(request: Request, progress: _Progress) -> httpx.Request:

@@ -15,6 +15,7 @@ from typing import Any, assert_never
 
 from worker.core import stream
 from worker.core.context import Context
+from worker.core.guard import GuardLedger
 from worker.core.holds import FOREVER
 from worker.core.outcome import Unreachable
 from worker.events.codec import encode_result
@@ -53,7 +54,7 @@ KEPT_ANSWERS = 4_000
 WAKES_AT_ONCE = 500
 FOREIGN_SAMPLE = 20
 LONGEST_WAIT = 0.5
-"""How long the loop may rest, in seconds: it also shows that it turns."""
+"""How long the loop may rest, in seconds; turning shows that it lives."""
 
 
 class Engine:
@@ -74,7 +75,8 @@ class Engine:
         random: Random,
     ) -> None:
         self._settings = settings
-        self.ctx = ctx
+        self.guards = GuardLedger(ctx.policy.guards)
+        self.ctx = replace(ctx, guards=self.guards)
         self._accounts = accounts
         self._log = log_of
         self._send = send
@@ -184,13 +186,14 @@ class Engine:
         now = self._clock.now()
         part.next_offset = record.offset + 1
         batch = self._part(part)
-        self._steps += 1
         found = self._intake.read(part, record, self._log.partitions, now)
         if isinstance(found, Record):
             batch.records.append(found)
+            self._steps += 1
         elif record.offset > part.state(found.stream_key).offset:
-            received = stream.Received(found.event, f"{part.number}@{record.offset}", found.traceparent)
-            self._step(part, found.stream_key, received, now, record.offset)
+            place = f"{part.number}@{record.offset}"
+            received = stream.Received(found.event, place, found.traceparent, record.offset)
+            self._step(part, found.stream_key, received, now)
 
     def stopped_partitions(self) -> list[int]:
         """Return the partitions that too many unreadable records have stopped."""
@@ -198,16 +201,14 @@ class Engine:
 
     # -- steps -----------------------------------------------------------------------------------------
 
-    def _step(
-        self, part: Partition, key: str, event: stream.Event, now: Millis, offset: int | None = None
-    ) -> stream.Step:
+    def _step(self, part: Partition, key: str, event: stream.Event, now: Millis) -> stream.Step:
         state = part.state(key)
         step = stream.step(state, event, now, self.ctx)
-        if step.state is not None and offset is not None:
-            step.state = replace(step.state, offset=offset)
         part.take(key, step)
         batch = self._part(part)
         self._steps += 1
+        for account, hold in step.placed:
+            self.guards.count(account, hold)
         topic = self._settings.topics.results
         for result in step.results:
             record = encode_result(result, topic, self._source)
@@ -325,7 +326,7 @@ class Engine:
         self._drop(message.partition)
         part = Partition(message.partition, message.epoch, message.next_offset, self._clock.now())
         self.partitions[message.partition] = part
-        self._share()
+        self._accounts.set_share(len(self.partitions), self._log.partitions)
         now = self._clock.now()
         loaded = list(part.load(message.states, now))
         self._refuse_foreign(part)
@@ -371,7 +372,7 @@ class Engine:
         self._batch.granted = kept
         if not self._batch.partitions:
             self._steps, self._gather_until = 0, None
-        self._share()
+        self._accounts.set_share(len(self.partitions), self._log.partitions)
 
     def _take_back(self, granted: Granted, lost: int) -> None:
         """Undo the uncommitted grants of a request that shared a lost partition: they never left."""
@@ -380,10 +381,6 @@ class Engine:
             if number != lost and part is not None:
                 outcome = Unreachable(detail="It was never sent.")
                 self._step(part, key, stream.Answered(target, call.id, outcome, None, 0), self._clock.now())
-
-    def _share(self) -> None:
-        if self._log.partitions:
-            self._accounts.set_share(len(self.partitions), self._log.partitions)
 
     # -- the journal -----------------------------------------------------------------------------------
 

@@ -42,7 +42,7 @@ KEYS: Mapping[str, Mapping[str, Any]] = {
     "cdn": {"username": "sandbox-key", "api_key": "sandbox-secret"},
 }
 
-QUOTAS: Mapping[str, Mapping[str, tuple[int, Millis]]] = {"cdn": {"forbid_query": (100, 50_000)}}
+QUOTAS: Mapping[str, Mapping[str, tuple[int, Millis]]] = {"cdn": {"forbid_query": (10, 5_000)}}
 """Where the stage departs from a vendor's documented quota, at both ends: ten queries in five minutes would
 make it wait a minute for the last verifications. (Calls, milliseconds.)"""
 
