@@ -81,9 +81,9 @@ def _run(console: Console, folder: Path) -> int:
     console.print("Starting an embedded broker, three simulated vendors and the worker …")
     with embedded_kafka() as kafka, Stage(folder, kafka, script=FAULTS) as stage:
         worker = stage.start_worker(until_idle=IDLE_S)
-        load = build(SEED, EVENTS, _now(), LASTS, kafka.partitions)
-        for encoder in load.live:
+        for encoder in build(SEED, EVENTS, _now(), LASTS, kafka.partitions).live:
             stage.go_live(*encoder)
+        load = build(SEED, EVENTS, _now(), LASTS, kafka.partitions)  # the same, but for its times
         console.print(
             f"{len(load.records)} records about {len(load.owed)} verdicts and commands come within "
             f"{LASTS // 1000} s; {len(load.live)} streams are live. Vendors throttle and fail on purpose.\n"

@@ -4,9 +4,9 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
-from pathlib import Path
 
 import pytest
 import yaml
@@ -49,9 +49,55 @@ def test_one_dies_for_good_and_one_is_replaced(stage: Callable[..., Stage], repl
 def restored(worker: WorkerProcess, since: Millis) -> dict[int, Millis]:
     """Return when a worker got each partition for the first time since a moment, from its log."""
     found: dict[int, Millis] = {}
-    for line in worker.logged():
-        words = str(line.get("message")).split()
+    for line in play.logged(worker):
+        words = str(line["message"]).split()
         at = round(datetime.fromisoformat(str(line["time"])).timestamp() * 1000)
         if words[:2] == ["restored", "partition"] and at >= since:
             found.setdefault(int(words[2].rstrip(":")), at)
     return found
+
+
+@contextmanager
+def signing_as(theatre: Stage, instance: str, key: str) -> Iterator[WorkerProcess]:
+    """Start a replica whose requests to Huawei can be told from the others'."""
+    path = theatre.configuration(instance)
+    settings = yaml.safe_load(path.read_text("utf-8"))
+    settings["accounts"]["hw"]["access_key"] = key
+    path.write_text(yaml.safe_dump(settings), "utf-8")
+    with WorkerProcess(path, theatre.folder / f"{instance}.log") as worker:
+        yield worker
+
+
+def test_a_frozen_replica_makes_no_call_for_what_it_has_lost(stage: Callable[..., Stage]) -> None:
+    keys = {"sandbox-key": "sandbox-secret", "frozen-key": "sandbox-secret"}
+    theatre = stage(
+        simulators={"huawei": {"accounts": keys}},
+        script=[{"vendor": "huawei", "operation": "*", "effect": "delay_ms", "ms": 400}],
+        changes={"policy": {"verify": "off"}},
+    )
+    with signing_as(theatre, "w1", "frozen-key") as frozen:
+        other = theatre.start_worker("w2")
+        play.ready(frozen)
+        play.ready(other)
+        play.wait_for(lambda: len(restored(other, 0)) == 2, 20, "the partitions are shared")
+        events = play.verdicts(600, "hw")
+        play.play(theatre, events)
+        time.sleep(3)
+        os.kill(frozen.pid, signal.SIGSTOP)
+        stopped = play.now()
+        play.wait_for(lambda: len(restored(other, stopped)) == 2, 20, "the other replica takes over")
+        time.sleep(2)
+        os.kill(frozen.pid, signal.SIGCONT)
+        thawed = play.now()
+        play.balanced(theatre, events, [other, frozen], 60)
+        again = restored(frozen, thawed)
+    calls = [call for call in theatre.vendor_log() if call["account"] == "frozen-key"]
+    before = [call for call in calls if call["at_ms"] < stopped]
+    after = [call for call in calls if call["at_ms"] > thawed]
+    log.info("frozen for %d ms; calls before %d, after %d", thawed - stopped, len(before), len(after))
+    assert before
+    for call in after:
+        home = home_partition(f"hw/{call['stream']}".encode(), 4, "murmur2")
+        assert home in again, "it never got this partition again"
+        assert call["at_ms"] >= again[home]
+    assert not play.unexplained(theatre.vendor_log(), [stopped])
