@@ -30,7 +30,7 @@ from kafka.structs import MemberState
 
 from worker.runtime import kafka_client
 from worker.runtime.consumer import fenced_sentence
-from worker.runtime.messages import Batch, Committed, Granted, Message, Record
+from worker.runtime.messages import Batch, Committed, Message, Record
 from worker.runtime.ownership import Ownership
 from worker.settings import KafkaSettings
 
@@ -263,17 +263,8 @@ def still_ours(batch: Batch, ownership: Ownership) -> Batch:
     parts = {p: part for p, part in batch.partitions.items() if ownership.is_current(p, part.epoch)}
     if len(parts) == len(batch.partitions):
         return batch
-    granted = []
-    for grant in batch.granted:
-        kept = [
-            (call, origin)
-            for call, origin in zip(grant.calls, grant.origins, strict=True)
-            if ownership.is_current(origin[0], origin[1])
-        ]
-        if kept:
-            calls, origins = zip(*kept, strict=True)
-            granted.append(Granted(grant.account, calls, origins))
-    return Batch(parts, granted)
+    granted = [grant.only(ownership.is_current) for grant in batch.granted]
+    return Batch(parts, [grant for grant in granted if grant.calls])
 
 
 def _send(producer: Any, records: list[Record], abandoned: threading.Event) -> None:
