@@ -64,16 +64,15 @@ class Run:
 
 
 @contextmanager
-def real_worker(scene: Stage, case: Case) -> Iterator[Reader]:
+def real_worker(scene: Stage) -> Iterator[Reader]:
     """Run the worker as a user would."""
     with scene.start_worker() as worker:
         wait(lambda: worker.get("/readyz")[0] == 200, "the worker is not ready")  # noqa: PLR2004 - HTTP's OK
-        place_holds(scene, case)
         yield Reader(worker.pid, f"{scene.kafka.prefix}-worker", lambda: worker.running)
 
 
 @contextmanager
-def bare_loop(scene: Stage, case: Case) -> Iterator[Reader]:  # noqa: ARG001 - it keeps nothing of a stream
+def bare_loop(scene: Stage) -> Iterator[Reader]:
     """Run the bare loop."""
     kafka = scene.kafka
     with python("benchmarks.common.bare_loop", kafka.bootstrap_servers, kafka.prefix) as process:
@@ -83,12 +82,11 @@ def bare_loop(scene: Stage, case: Case) -> Iterator[Reader]:  # noqa: ARG001 - i
 
 
 @contextmanager
-def profiled_worker(scene: Stage, case: Case, out: Path) -> Iterator[Reader]:
+def profiled_worker(scene: Stage, out: Path) -> Iterator[Reader]:
     """Run the worker with a stopwatch in it; SIGUSR1 makes it write to ``out``."""
     group = f"{scene.kafka.prefix}-worker"
     with python("benchmarks.common.profiled", str(scene.configuration()), str(out)) as process:
         time.sleep(6)
-        place_holds(scene, case)
         yield Reader(process.pid, group, lambda: process.poll() is None)
 
 
@@ -144,7 +142,9 @@ def compare(servers: str, folder: Path, number: int, repetitions: int, cases: tu
             for name, start, found in (("w", real_worker, ours), ("b", bare_loop, bare)):
                 prefix = f"accept-{c}-{name}-{repetition}"
                 kafka = ground.fresh_topics(servers, prefix)
-                with ground.stage(folder / prefix, kafka) as scene, start(scene, case) as reader:
+                with ground.stage(folder / prefix, kafka) as scene, start(scene) as reader:
+                    if start is real_worker:
+                        place_holds(scene, case)
                     found.append(measure(scene, reader, case.events(number)))
         rows.append(
             (
@@ -164,7 +164,8 @@ def profile(servers: str, folder: Path, number: int, cases: tuple[Case, ...]) ->
     """Print the worker's CPU time by part."""
     for c, case in enumerate(cases):
         kafka, out = ground.fresh_topics(servers, f"profile-{c}"), folder / f"parts-{c}.json"
-        with ground.stage(folder / f"profile-{c}", kafka) as scene, profiled_worker(scene, case, out) as reader:
+        with ground.stage(folder / f"profile-{c}", kafka) as scene, profiled_worker(scene, out) as reader:
+            place_holds(scene, case)
             before = _parts(reader, out)
             run = measure(scene, reader, case.events(number))
             after = _parts(reader, out)

@@ -20,13 +20,13 @@ from kafka import KafkaProducer
 
 from worker import app
 from worker.core import stream
-from worker.runtime import engine, journal
+from worker.runtime import engine, intake, journal
 from worker.runtime.partition import Partition
 from worker.settings import load
 
 PARTS: Mapping[str, tuple[tuple[Any, str], ...]] = {
-    "decode": ((engine, "decode"),),
-    "home partition": ((engine, "home_partition"),),
+    "decode": ((intake, "decode"),),
+    "home partition": ((intake, "home_partition"),),
     "step": ((stream, "step"),),
     "encode results": ((engine, "encode_result"),),
     "encode states": ((Partition, "seal"),),

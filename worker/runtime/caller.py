@@ -203,12 +203,9 @@ class Caller:
             outcomes, wire = await self._ask(account, granted, asked, now)
         if wire:
             duration = self._clock.monotonic() - begun
-            self._metrics.vendor_request_duration_seconds.labels(
-                account.vendor.code, asked.operation
-            ).observe(duration)
-            self._metrics.vendor_requests_total.labels(
-                granted.account, asked.operation, word(outcomes[0])
-            ).inc()
+            metrics, operation = self._metrics, asked.operation
+            metrics.vendor_request_duration_seconds.labels(account.vendor.code, operation).observe(duration)
+            metrics.vendor_requests_total.labels(granted.account, operation, word(outcomes[0])).inc()
         return Answered(granted, outcomes, now, self._clock.now())
 
     async def _ask(
