@@ -395,13 +395,5 @@ def _too_late(call: Call, now: Millis) -> bool:
 
 def _mistake(what: str, account: str, call: Call, error: Exception) -> None:
     """Log what an adapter raised, or we did, without its text."""
-    log.error(
-        "an unexpected exception",
-        extra={
-            "in": what,
-            "account": account,
-            "operation": call.operation,
-            "error": type(error).__name__,
-            "at": frames(error),
-        },
-    )
+    about = {"in": what, "account": account, "operation": call.operation}
+    log.error("an unexpected exception", extra={**about, "error": type(error).__name__, "at": frames(error)})
