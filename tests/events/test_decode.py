@@ -189,6 +189,17 @@ def test_a_detection_ahead_of_the_clock(ahead: int, counts_as: int | None) -> No
         assert verdict.detected_at == counts_as
 
 
+@pytest.mark.parametrize(("ahead", "believed"), [(0, True), (MAX_AHEAD, True), (MAX_AHEAD + 1, False)])
+def test_a_broadcast_that_starts_in_the_future_is_not_believed(ahead: int, believed: bool) -> None:
+    session = {"id": "s-1", "started_at": format_rfc3339(NOON + ahead)}
+    value = as_bytes(MINIMAL | {"stream": MINIMAL["stream"] | {"session": session}})
+    if believed:
+        assert read(value).event.stream.session is not None
+    else:
+        detail = "stream.session.started_at: expected at most 5 minutes ahead of now"
+        assert refuse(value) == Invalid("time", detail)
+
+
 def test_a_value_may_be_as_long_as_the_limit() -> None:
     padding = b" " * (MAX_VALUE - len(as_bytes(FULL)))
     assert read(as_bytes(FULL) + padding) == read(as_bytes(FULL))

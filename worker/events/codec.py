@@ -285,7 +285,13 @@ def _path(parts: Iterable[str | int]) -> str:
 
 
 def _in_time(event: Event, now: Millis) -> Event:
-    """Return the event with a ``detected_at`` that is not in the future."""
+    """Return the event with a ``detected_at`` that is not in the future.
+
+    A broadcast that starts later than that would end every real one, so it is not believed either.
+    """
+    session = event.stream.session
+    if session is not None and session.started_at is not None and session.started_at > now + MAX_AHEAD:
+        raise _UnfitError("time", "stream.session.started_at: expected at most 5 minutes ahead of now")
     if not isinstance(event, Verdict) or event.detected_at <= now:
         return event
     if event.detected_at > now + MAX_AHEAD:
