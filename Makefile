@@ -2,6 +2,7 @@
 # PYTHON=python3.12 chooses the interpreter, PYTEST_ARGS="-k quota" the tests.
 PYTHON ?= python3
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 LOCK_ARGS ?=
 
 VENV := .venv
@@ -39,8 +40,8 @@ schemas: $(VENV)/dev.stamp ## Write schemas/ anew from the code
 chart: $(VENV)/dev.stamp ## Lint, render and validate the Helm chart and the Dockerfile
 	$(BIN)/python -m pytest -m chart $(PYTEST_ARGS)
 
-bench: $(VENV)/dev.stamp ## Run the benchmarks, one after the other
-	@set -e; for program in benchmarks/*.py; do echo "== $$program"; $(BIN)/python "$$program"; done
+bench: $(VENV)/dev.stamp ## Run the benchmarks, one after the other (BENCH_ARGS=--quick)
+	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 lock: $(VENV)/pip.stamp ## Write constraints.txt anew (LOCK_ARGS=--upgrade takes newer versions)
 	$(PIP) install $(PINNED) uv

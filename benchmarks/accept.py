@@ -1,6 +1,6 @@
 """The accept path: verdicts that need no call, against a bare kafka-python loop over the same topics.
 
-The real worker (a process) and the bare loop (a process) in turns, on Apache Kafka. Each starts on empty
+The real worker (a process) and two bare loops (processes) in turns, on Apache Kafka. Each starts on empty
 topics; then all verdicts appear at once, and the clock runs until their offsets are committed.
 ``--profile`` says instead where the worker's CPU time goes.
 """
@@ -11,8 +11,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from os import kill
 from pathlib import Path
 from statistics import median
@@ -39,7 +40,7 @@ class Case:
         return [ground.verdict(f"v{i}", f"s{i % streams}", self.category) for i in range(number)]
 
 
-CASES = (
+CASES: tuple[Case, ...] = (
     Case("no_action, 500 streams", 500, "fine", target=1.0),
     Case("no_action, each another stream", None, "fine", target=0.6),
     Case("absorbed, 500 streams", 500, "nudity", seed=True),
@@ -72,10 +73,10 @@ def real_worker(scene: Stage) -> Iterator[Reader]:
 
 
 @contextmanager
-def bare_loop(scene: Stage) -> Iterator[Reader]:
-    """Run the bare loop."""
+def bare_loop(scene: Stage, size: str = "small") -> Iterator[Reader]:
+    """Run the bare loop; its results are ``small``, or ``full`` as the worker's."""
     kafka = scene.kafka
-    with python("benchmarks.common.bare_loop", kafka.bootstrap_servers, kafka.prefix) as process:
+    with python("benchmarks.common.bare_loop", kafka.bootstrap_servers, kafka.prefix, size) as process:
         assert process.stdout is not None  # noqa: S101 - for the type checker: it is a pipe
         process.stdout.readline()
         yield Reader(process.pid, f"{kafka.prefix}-bare", lambda: process.poll() is None)
@@ -120,6 +121,13 @@ def place_holds(scene: Stage, case: Case) -> None:
     wait(lambda: sum(one["terminal"] for one in scene.results()) == number, "the holds are not placed")
 
 
+READERS: dict[str, Callable[[Stage], AbstractContextManager[Reader]]] = {
+    "worker": real_worker,
+    "bare loop": bare_loop,
+    "bare loop, full results": partial(bare_loop, size="full"),
+}
+
+
 def measure(scene: Stage, reader: Reader, events: list[dict[str, Any]]) -> Run:
     """Let verdicts appear, and wait until their offsets are committed."""
     hidden = ground.Appearing(scene.kafka, events)
@@ -133,31 +141,34 @@ def measure(scene: Stage, reader: Reader, events: list[dict[str, Any]]) -> Run:
 
 
 def compare(servers: str, folder: Path, number: int, repetitions: int, cases: tuple[Case, ...]) -> None:
-    """Print worker against bare loop, in turns."""
+    """Print worker against bare loops, in turns."""
     rows = []
     for c, case in enumerate(cases):
-        ours: list[Run] = []
-        bare: list[Run] = []
+        runs: dict[str, list[Run]] = {name: [] for name in READERS}
         for repetition in range(repetitions):
-            for name, start, found in (("w", real_worker, ours), ("b", bare_loop, bare)):
-                prefix = f"accept-{c}-{name}-{repetition}"
+            for r, (name, start) in enumerate(READERS.items()):
+                prefix = f"accept-{c}-{repetition}-{r}"
                 kafka = ground.fresh_topics(servers, prefix)
                 with ground.stage(folder / prefix, kafka) as scene, start(scene) as reader:
                     if start is real_worker:
                         place_holds(scene, case)
-                    found.append(measure(scene, reader, case.events(number)))
-        rows.append(
-            (
-                case.name,
-                *(f"{median(run.rate for run in runs):,.0f}" for runs in (ours, bare)),
-                report.spread([a.rate / b.rate for a, b in zip(ours, bare, strict=True)]),
-                *(f"{median(run.cpu_us for run in runs):,.0f}" for runs in (ours, bare)),
-                report.spread([b.cpu_us / a.cpu_us for a, b in zip(ours, bare, strict=True)]),
-                "-" if case.target is None else f">= {case.target}",
+                    runs[name].append(measure(scene, reader, case.events(number)))
+        for name, found in runs.items():
+            pairs = list(zip(runs["worker"], found, strict=True))
+            target = f">= {case.target}" if case.target is not None and name == "bare loop" else ""
+            rows.append(
+                (
+                    case.name if name == "worker" else "",
+                    name,
+                    f"{median(run.rate for run in found):,.0f}",
+                    f"{median(run.cpu_us for run in found):,.0f}",
+                    report.spread([ours.rate / other.rate for ours, other in pairs]),
+                    report.spread([other.cpu_us / ours.cpu_us for ours, other in pairs]),
+                    target,
+                )
             )
-        )
-    header = ("case", "worker/s", "bare/s", "ratio", "worker CPU us", "bare CPU us", "CPU ratio", "target")
-    report.show(f"Accept path: {number:,} verdicts, medians of {repetitions} pairs of runs", header, rows)
+    header = ("case", "", "verdicts/s", "CPU us each", "worker's rate to it", "by CPU time", "target")
+    report.show(f"Accept path: {number:,} verdicts, medians of {repetitions} rounds", header, rows)
 
 
 def profile(servers: str, folder: Path, number: int, cases: tuple[Case, ...]) -> None:
@@ -169,7 +180,10 @@ def profile(servers: str, folder: Path, number: int, cases: tuple[Case, ...]) ->
             before = _parts(reader, out)
             run = measure(scene, reader, case.events(number))
             after = _parts(reader, out)
-        used = {kind: {name: after[kind][name] - before[kind].get(name, 0) for name in after[kind]} for kind in after}
+        used = {
+            kind: {name: after[kind][name] - before[kind].get(name, 0) for name in after[kind]}
+            for kind in after
+        }
         whole = used["process"]["all"]
         rows = [
             (kind, name, f"{seconds / number * 1e6:.1f}", f"{seconds / whole:.0%}")
@@ -200,9 +214,9 @@ def main() -> None:
         if chosen.profile:
             profile(servers, folder, 3_000 if chosen.quick else 20_000, cases)
         elif chosen.quick:
-            compare(servers, folder, 3_000, 1, cases)
+            compare(servers, folder, 2_000, 1, cases)
         else:
-            compare(servers, folder, 20_000, 3, cases)
+            compare(servers, folder, 12_000, 3, cases)
 
 
 if __name__ == "__main__":

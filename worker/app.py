@@ -4,6 +4,7 @@ import logging
 import signal
 import time
 from collections.abc import Mapping
+from functools import cache
 from queue import Empty, SimpleQueue
 from random import Random
 from types import FrameType
@@ -66,6 +67,7 @@ class _Worker:
         registry = CollectorRegistry(auto_describe=True)
         guards = [guard.name for guard in settings.policy.guards]
         self.metrics = Metrics(registry, specs, guards, __version__)
+        self._count = cache(self.metrics.results_total.labels)
         self._accounts = Accounts(parts, self.metrics)
         inbox: SimpleQueue[Message] = SimpleQueue()
         self._log = KafkaLog(settings.kafka, put=inbox.put, on_fatal=self._die, observer=self)
@@ -155,7 +157,7 @@ class _Worker:
         reasons += [f'account "{name}": the vendor refuses its login' for name in refused]
         reasons += [
             f"partition {number} is stopped: too many unreadable records in a row"
-            for number in self._engine.stopped_partitions()
+            for number in sorted(self._log.stopped())
         ]
         return reasons + self._accounts.below_one()
 
@@ -180,7 +182,7 @@ class _Worker:
 
     def _observe(self, result: Result) -> None:
         vendor = (result.target.vendor if result.target else None) or "none"
-        self.metrics.results_total.labels(result.outcome, result.action or "none", vendor).inc()
+        self._count(result.outcome, result.action or "none", vendor).inc()
         timing, severity = result.timing, result.severity
         if severity is None or timing.detected_at is None:
             return
@@ -200,7 +202,7 @@ class _Worker:
         for account, quota, ratio in self._accounts.used_ratios(now):
             metrics.quota_used_ratio.labels(account, quota).set(ratio)
         waiting = parked(engine.partitions)
-        waiting["invalid_records"] = len(engine.stopped_partitions())
+        waiting["invalid_records"] = len(self._log.stopped())
         for reason in PARKED_REASONS:
             metrics.parked.labels(reason).set(waiting[reason])
         for guard, parks in engine.guards.parking(now).items():
@@ -209,8 +211,9 @@ class _Worker:
         metrics.oldest_pending_seconds.set(0 if since is None else max(0, now - since) / 1000)
         metrics.oldest_overdue_expiry_seconds.set(engine.overdue / 1000)
         metrics.streams.set(sum(len(part.raw) for part in engine.partitions.values()))
+        lags = self._log.lag()  # may wait for the brokers: not while the series are gone
         metrics.consumer_lag_records.clear()
-        for partition, lag in self._log.lag().items():
+        for partition, lag in lags.items():
             metrics.consumer_lag_records.labels(self._settings.kafka.topics.verdicts, partition).set(lag)
 
 

@@ -58,7 +58,7 @@ def settings(servers: str, prefix: str, partitions: int = PARTITIONS) -> KafkaSe
 def stage(folder: Path, kafka: Kafka, changes: Mapping[str, Any] | None = None) -> Iterator[Stage]:
     """Serve the vendors' simulators, without quotas at either end, and a stage for workers."""
     quotas = {"block": [[1_000_000, 1000]], "list_blocks": [[1_000_000, 1000]]}
-    unlimited = {"quotas": {name: "1000000/1s" for name in quotas}, "timeout_s": 10}
+    unlimited = {"quotas": dict.fromkeys(quotas, "1000000/1s"), "timeout_s": 10}
     merged = {"accounts": {"hw": unlimited}, **(changes or {})}
     with Stage(folder, kafka, changes=merged, simulators={"huawei": {"quotas": quotas}}) as found:
         yield found

@@ -61,7 +61,7 @@ def timed(part: str, function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def used() -> dict[str, dict[str, float]]:
-    """Return the CPU seconds used so far, by part and by thread; ``process`` is all threads, ended ones too."""
+    """Return the CPU seconds used so far, by part and by thread; ``process``: all threads, ended ones too."""
     threads = {
         thread.name: time.clock_gettime(time.pthread_getcpuclockid(thread.ident))
         for thread in threading.enumerate()

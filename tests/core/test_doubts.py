@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from tests.core.machine import DAY, HOUR, MINUTE, POLICY, SECOND, Machine, purposes, said
+from tests.core.machine import DAY, HOUR, MINUTE, POLICY, SECOND, Machine, purposes, said, serving
 from worker.core.outcome import AlreadySo, Done, Facts, Observed, Outcome, Unknown
 from worker.words import Call, Millis
 
@@ -65,3 +65,41 @@ def test_a_stream_that_came_back_before_the_doubt_was_resolved_was_still_cut() -
     m.wait(MINUTE)
     assert said(m.results) == [("v1", "applied"), ("v1", "applied*")]
     assert m.results[-1].reason == "live_again"
+
+
+def test_a_ban_of_ours_whose_end_nobody_can_tell_is_set_again_for_a_longer_demand() -> None:
+    """The vendor lists bans without their ends, and does not move the end of one that is in force."""
+    m = Machine({"hw": serving("forbid", "lift", "read_forbid", "cut", "read_live")})
+    banned_until: Millis | None = None
+
+    def answer(call: Call) -> Outcome:
+        nonlocal banned_until
+        match call.purpose:
+            case "forbid" if banned_until is not None:
+                return AlreadySo()
+            case "forbid":
+                banned_until = call.until
+            case "lift":
+                banned_until = None
+            case "read_forbid":
+                return Observed(Facts(forbidden=banned_until is not None))
+        return Done()
+
+    for answers_lost in (1, 2):
+        m = Machine({"hw": serving("forbid", "lift", "read_forbid", "cut", "read_live")}, answer=answer)
+        banned_until = None
+        m.verdict("nudity")
+        (lost,) = m.grant()
+        answer(lost)
+        m.answered(lost, Unknown())
+        m.verdict("violence")
+        m.now += 5 * SECOND
+        for _ in range(answers_lost - 1):
+            (lost,) = m.grant()
+            answer(lost)
+            m.answered(lost, Unknown())
+            m.now += 5 * SECOND
+        m.run()
+        assert said(m.results) == [("v1", "superseded*"), ("v2", "applied*")]
+        assert m.results[-1].until is not None
+        assert banned_until == m.results[-1].until

@@ -23,12 +23,23 @@ from tests.core.machine import (
     target,
 )
 from worker.core.context import AccountView
-from worker.core.holds import desired, end
-from worker.core.outcome import Done, NotThere, Outcome, Throttled, Unknown, Unreachable, Wire
-from worker.core.state import decode, encode
-from worker.core.stream import Grant, Restored, Woke
+from worker.core.holds import FOREVER, desired, end
+from worker.core.outcome import (
+    AlreadySo,
+    Done,
+    NotThere,
+    Outcome,
+    Refused,
+    Throttled,
+    Unknown,
+    Unreachable,
+    Wire,
+)
+from worker.core.state import StreamState, TargetState, decode, encode
+from worker.core.stream import Answered, Event, Grant, Received, Restored, Step, Woke
+from worker.events.incoming import Verdict
 from worker.events.times import format_rfc3339
-from worker.words import READS, Call
+from worker.words import READS, Call, ErrorClass
 
 SEEDS = int(os.environ.get("MW_SEEDS", "300"))
 ONLY = os.environ.get("MW_SEED")
@@ -43,13 +54,121 @@ VENDORS: list[AccountView] = [
 CATEGORIES = ("minors", "nudity", "violence", "gambling", "spam", "odd", "doubtful", "brief", "fine", "none")
 
 
+AFTERWARDS = {"applied", "reappeared", "drifted", "expired"}
+"""What may still be told of a verdict that has its terminal result; a duplicate is of another record."""
+REFUSALS: tuple[ErrorClass, ...] = ("vendor", "quota", "not_found", "invalid", "unsupported")
+
+
+class Watched(Machine):
+    """A machine of which every step is held against what it promises."""
+
+    closed: set[tuple[str | None, str | None]]
+    released: set[tuple[str | None, str]]
+
+    def do(self, event: Event) -> Step:
+        self.__dict__.setdefault("closed", set())
+        self.__dict__.setdefault("released", set())
+        before = self.state if self.state is not None else StreamState("")
+        done = super().do(event)
+        self._results_are_in_order(done)
+        self._it_wakes(event, done)
+        self._it_is_bounded(done)
+        if isinstance(event, Answered):
+            self._failures_back_off(event, before, done)
+        if isinstance(event, Grant) and done.call is not None:
+            self._one_change_at_a_time(before.targets[event.target], done.call)
+        if isinstance(event, Received):
+            self._note_what_is_released(event, before, done)
+        return done
+
+    def _results_are_in_order(self, done: Step) -> None:
+        for r in done.results:
+            assert r.detail, r
+            assert r.reason, (r.outcome, r.detail)
+            assert (r.error is not None) == (r.outcome == "failed"), r.outcome
+            assert (r.caused_by is not None) >= (r.outcome in {"absorbed", "superseded", "cancelled"})
+            account = r.target.account if r.target else None
+            name = (r.verdict_id or r.command_id, account)
+            if r.outcome == "duplicate":
+                continue
+            if name in self.closed:
+                assert not r.terminal, f"{name}: {r.outcome} after its terminal result"
+                assert r.outcome in AFTERWARDS, f"{name}: {r.outcome} after its terminal result"
+            assert (r.verdict_id, account) not in self.released, f"{name}: {r.outcome} after its release"
+            if r.terminal:
+                self.closed.add(name)
+
+    def _it_wakes(self, event: Event, done: Step) -> None:
+        if done.state is None or done.quiet:
+            return
+        if isinstance(event, Woke | Restored):
+            assert done.wake_at > self.now, "it would wake over and over"
+        for one in done.state.targets.values():
+            waiting = [hold for hold in one.holds if hold.phase == "waiting"]
+            if not (one.call and one.call.purpose not in READS):
+                assert all(done.wake_at <= max(self.now, hold.expires_at) for hold in waiting)
+            if one.holds or one.ban or one.check:
+                ends = (end(hold.until) for hold in one.holds)
+                soonest = min((*ends, end(one.ban.until) if one.ban else FOREVER))
+                assert done.wake_at <= max(self.now, soonest)
+            if one.check is not None:
+                assert done.wake_at < FOREVER, "its verification would be forgotten"
+
+    def _it_is_bounded(self, done: Step) -> None:
+        for one in done.state.targets.values() if done.state is not None else ():
+            assert len(one.holds) < 60
+            assert len(one.attempts) <= 20
+            covered = [hold for hold in one.holds if hold.covered]
+            assert all(hold.phase == "closed" for hold in covered)
+
+    def _failures_back_off(self, event: Answered, before: StreamState, done: Step) -> None:
+        """What did not work is not needed again in the same moment."""
+        need, known = done.needs.get(event.target), before.targets.get(event.target)
+        call = known.call if known is not None else None
+        if need is None or not isinstance(event.outcome, Throttled | Unreachable | Unknown):
+            return
+        if call is not None and call.id == event.call and call.purpose == need.purpose:
+            wait = event.outcome.retry_after if isinstance(event.outcome, Throttled) else None
+            assert need.not_before >= self.now + (wait or 0) + 100, (need, call.purpose)
+
+    def _one_change_at_a_time(self, before: TargetState, call: Call) -> None:
+        under_way = before.call
+        assert under_way is None or (under_way.purpose in READS and call.purpose not in READS)
+        if call.until is not None:
+            assert call.until > self.now, "an end that has passed"
+        holds = [hold for hold in before.holds if not hold.over]
+        if call.purpose == "cut":
+            assert any(hold.action in ("cut", "forbid") for hold in holds), "nobody wants this cut"
+        if call.purpose == "lift":
+            wanted = desired(before.holds, self.now)
+            fixed = before.ban is not None and before.ban.fixed
+            assert not wanted.forbid or fixed, "it lifts what is wanted"
+
+    def _note_what_is_released(self, event: Received, before: StreamState, done: Step) -> None:
+        given = event.event
+        takes = given.kind != "violation" if isinstance(given, Verdict) else False
+        if not takes and getattr(given, "command", None) not in ("release", "reject"):
+            return
+        left = {r.verdict_id for r in done.results if r.outcome in AFTERWARDS and not r.terminal}
+        for name, one in before.targets.items():
+            after = done.state.targets.get(name) if done.state is not None else None
+            kept = {hold.id for hold in after.holds} if after is not None else set()
+            for hold in one.holds:
+                if hold.id not in kept and hold.cause.verdict_id not in left:
+                    self.released.add((hold.cause.verdict_id, one.target.account))
+
+
 class Fickle(Vendor):
-    """A vendor whose answers get lost, come too late or not at all; what it did, it did."""
+    """A vendor whose answers get lost, come too late or not at all; what it did, it did.
+
+    ``stubborn``: it answers a second ban with AlreadySo, and leaves its end as it is.
+    """
 
     def __init__(self, machine: Machine, random: Random) -> None:
         super().__init__(machine)
         self.random = random
         self.calm = False
+        self.stubborn = random.random() < 0.3
         self.made: Counter[str] = Counter()
 
     def __call__(self, call: Call) -> Outcome:
@@ -62,6 +181,8 @@ class Fickle(Vendor):
             return Unreachable()
         if fate < 0.3:
             return Unknown(Wire(502))
+        if fate < 0.33:
+            return Refused(self.random.choice(REFUSALS))
         done = self._do(call)
         return Unknown() if fate < 0.4 else done
 
@@ -69,6 +190,9 @@ class Fickle(Vendor):
         if call.until is not None and call.purpose not in READS:
             assert call.until > self.machine.now - SECOND, "an end in the past means a day to some vendors"
         self.made[call.purpose] += 1
+        banned = self.banned_until is not None and self.banned_until > self.machine.now
+        if call.purpose == "forbid" and banned and self.stubborn:
+            return AlreadySo()
         return super().__call__(call)
 
 
@@ -80,7 +204,9 @@ class World:
         views = self.random.sample(VENDORS, self.random.choice((1, 1, 2)))
         accounts = {f"a{number}": view for number, view in enumerate(views)}
         policy = self.random.choice((POLICY, CHECKED))
-        self.m = Machine(accounts, policy)
+        self.m = Watched(accounts, policy)
+        self.open: list[Call] = []
+        """Calls that are under way; a crash forgets them, whatever the vendor makes of them."""
         self.vendors = {name: Fickle(self.m, self.random) for name in accounts}
         self.m.answer = lambda call: self.vendors[call.target.account](call)
         self.targets = [target(name) for name in accounts]
@@ -95,21 +221,32 @@ class World:
     def _turn(self) -> None:
         m, random = self.m, self.random
         match random.choice(
-            ("verdict", "verdict", "verdict", "call", "call", "call", "wait", "crash", "human", "clear")
+            (
+                *("verdict", "verdict", "verdict", "call", "call", "call", "grant", "answer"),
+                *("wait", "crash", "human", "clear", "login", "back"),
+            )
         ):
             case "verdict":
                 self._verdict()
             case "call":
-                for call in m.grant():
-                    m.now += random.randrange(1, 3000)
-                    self._maybe_crash()
-                    m.answered(call, m.answer(call), jitter=random.random())
+                self.open += m.grant()
+                self._answer_all()
+            case "grant":
+                self.open += m.grant()
+            case "answer":
+                self._answer_all()
             case "wait":
                 m.now += random.choice((100, SECOND, 5 * SECOND, 30 * SECOND, MINUTE, 11 * MINUTE, HOUR, DAY))
+                if random.random() < 0.8:
+                    self._answer_all()
                 m.do(Woke())
             case "crash":
-                if m.state is not None:
-                    m.restore()
+                self._crash()
+            case "login":
+                stopped = random.choice((frozenset(), frozenset({random.choice(sorted(self.vendors))})))
+                m.ctx = replace(m.ctx, stopped=stopped)
+            case "back":
+                random.choice(sorted(self.vendors.items()))[1].live_since = m.now
             case "human":
                 name = random.choice(("release", "approve", "reject", "query", "extend"))
                 until = {"until": format_rfc3339(m.now + 2 * HOUR)} if name == "extend" else {}
@@ -142,13 +279,30 @@ class World:
             self.sent[f"v{m._n}"] = "verdict"
             self.verdicts.append((f"v{m._n}", m.now))
 
-    def _maybe_crash(self) -> None:
-        if self.random.random() < 0.1 and self.m.state is not None:
+    def _answer_all(self) -> None:
+        """Answer the calls under way, one after the other; some answers are lost in a crash."""
+        m, random = self.m, self.random
+        while self.open:
+            call = self.open.pop(0)
+            m.now += random.randrange(1, 3000)
+            outcome = m.answer(call)
+            if random.random() < 0.1:
+                self._crash()
+            m.answered(call, outcome, jitter=random.random())
+
+    def _crash(self) -> None:
+        for call in self.open:
+            if self.random.random() < 0.5:
+                self.m.answer(call)
+        self.open = []
+        if self.m.state is not None:
             self.m.state = decode(encode(self.m.state))
             self.m.do(Restored())
 
     def _rest(self) -> None:
         m = self.m
+        m.ctx = replace(m.ctx, stopped=frozenset())
+        self._answer_all()
         for vendor in self.vendors.values():
             vendor.calm = True
         for _ in range(60):
@@ -247,4 +401,5 @@ def test_the_fickle_vendor_is_fickle() -> None:
     (call,) = m.grant()
     vendor = Fickle(m, Random(1))
     kinds = {type(vendor(call)) for _ in range(200)}
-    assert {Done, NotThere, Throttled, Unreachable, Unknown} >= kinds > {Throttled, Unreachable, Unknown}
+    failures = {Throttled, Unreachable, Unknown, Refused}
+    assert {Done, NotThere, *failures} >= kinds > failures

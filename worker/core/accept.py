@@ -11,7 +11,7 @@ from worker.core.policy import Decision, decide, is_protected
 from worker.core.routes import resolve
 from worker.core.state import Ask, Cause, Hold
 from worker.core.whole import SEEN_AFTER_EXPIRY, Whole
-from worker.events.incoming import Verdict
+from worker.events.incoming import StreamRef, Verdict
 from worker.words import READS, Action, ErrorClass, Millis, Purpose, Session, Target, digest
 
 _PURPOSE: dict[Action, Purpose] = {"cut": "cut", "forbid": "forbid", "block_regions": "block_regions"}
@@ -45,36 +45,35 @@ def accept(whole: Whole, verdict: Verdict, place: str, traceparent: str | None) 
         _take_back(whole, verdict, cause)
 
 
-def targets_of(whole: Whole, named: tuple[Target, ...] | None, tenant: str | None) -> tuple[Target, ...]:
+def targets_of(whole: Whole, named: tuple[Target, ...], tenant: str | None) -> tuple[Target, ...]:
     """Return where a stream runs: as the event says, else by the routes, else as known from before."""
     if named:
         return named
     routed = resolve(whole.ctx.routes, whole.key, tenant)
-    return routed or tuple(target.target for target in whole.targets.values())
+    return routed or whole.runs_at or tuple(target.target for target in whole.targets.values())
 
 
-def named_targets(event: Verdict) -> tuple[Target, ...] | None:
-    """Return the targets a verdict names, each once."""
-    if event.stream.targets is None:
-        return None
+def named_targets(stream: StreamRef) -> tuple[Target, ...]:
+    """Return the targets an event names, each once."""
     targets = (
         Target(target.account, target.app, target.stream, target.push_domain, target.play_domain)
-        for target in event.stream.targets
+        for target in stream.targets or ()
     )
     return tuple(dict.fromkeys(targets))
 
 
 def _violation(whole: Whole, verdict: Verdict, cause: Cause, expires_at: Millis) -> None:
-    targets: tuple[Target | None, ...] = targets_of(whole, named_targets(verdict), verdict.tenant)
+    targets: tuple[Target | None, ...] = targets_of(whole, named_targets(verdict.stream), verdict.tenant)
     if expires_at <= whole.now:
         for target in targets or (None,):
             detail = "It expired before it could be acted on."
-            whole.tell(cause, "stale", detail, target=target, reason="expired")
+            whole.tell(cause, "stale", detail, target=target, reason="expired", mode=verdict.mode)
         return
     if whole.is_over(verdict.stream):
         for target in targets or (None,):
             detail = "It names a broadcast that is over."
-            whole.tell(cause, "wrong_session", detail, target=target, reason="session_over")
+            reason = "session_over"
+            whole.tell(cause, "wrong_session", detail, target=target, reason=reason, mode=verdict.mode)
         return
     decision = _decide(whole, verdict)
     for target in targets or (None,):
@@ -85,7 +84,7 @@ def _decide(whole: Whole, verdict: Verdict) -> Decision:
     decision = decide(whole.ctx.policy, verdict, whole.now)
     if verdict.origin != "machine" or decision.action == "none":
         return decision
-    session = whole.session
+    session = verdict.stream.session or whole.session
     for rest in whole.rests:
         same = rest.session_id is None or session is None or session.id == rest.session_id
         if rest.category == verdict.category and same and rest.until > whole.now:
@@ -125,6 +124,7 @@ def _decided(
             rule=decision.rule,
             reason=error,
             error=error,
+            mode=decision.mode,
         )
         return
     if decision.mode == "shadow":
@@ -159,6 +159,7 @@ def _say(whole: Whole, cause: Cause, decision: Decision, target: Target | None) 
         action="none",
         rule=decision.rule,
         reason=decision.reason,
+        mode=decision.mode,
     )
 
 
@@ -223,16 +224,16 @@ def _parked(whole: Whole, verdict: Verdict, decision: Decision, target: Target, 
 def _take_back(whole: Whole, verdict: Verdict, cause: Cause) -> None:
     """Release what a clear or withdraw names; nothing else's end is touched."""
     if verdict.kind == "clear":
-        why = "The upstream no longer sees it"
+        why, reason = "The upstream no longer sees it", "cleared"
 
         def gone(hold: Hold) -> bool:
             return hold.category == verdict.category and hold.origin == verdict.origin
     else:
-        why = "The verdict was withdrawn"
+        why, reason = "The verdict was withdrawn", "withdrawn"
 
         def gone(hold: Hold) -> bool:
             return hold.cause.verdict_id == verdict.withdraws
 
-    found = sum(turn.release(Ask(cause, "release"), gone, why) for turn in whole.touch_all())
+    found = sum(turn.release(cause, gone, why, reason) for turn in whole.touch_all())
     if not found:
         whole.tell(cause, "no_action", "There was no such hold.", reason="no_hold")

@@ -12,7 +12,7 @@
 from dataclasses import replace
 from typing import assert_never
 
-from worker.core.holds import FOREVER, end
+from worker.core.holds import end, in_force
 from worker.core.outcome import (
     AlreadySo,
     Done,
@@ -27,12 +27,11 @@ from worker.core.outcome import (
     Unreachable,
     word,
 )
-from worker.core.readings import ambiguous, observed, was_cut
+from worker.core.readings import ambiguous, has_another_end, observed, was_cut
 from worker.core.state import Ban, Block, Cut, Hold, Reading, Tried, UnderWay
-from worker.core.turn import BACKOFF_BASE, Turn
+from worker.core.turn import BACKOFF_BASE, BACKOFF_CAP, Turn
 from worker.words import READS, ErrorClass, Millis
 
-BACKOFF_CAP: Millis = 30_000
 BACKOFF_FLOOR: Millis = 100
 ATTEMPTS_KEPT = 20
 _GONE: frozenset[ErrorClass] = frozenset({"config", "invalid", "unsupported"})
@@ -55,6 +54,8 @@ def answered(
     turn.state = replace(turn.state, call=None)
     if started_at is not None:
         _record(turn, call, outcome, started_at)
+    if call.purpose in READS and not _awaited(turn, call):
+        return
     match outcome:
         case Done():
             _done(turn, call)
@@ -65,19 +66,25 @@ def answered(
         case Refused():
             _refused(turn, call, outcome)
         case Throttled():
-            _again(turn, "throttled", jitter, outcome.retry_after or 0)
+            _again(turn, call, "throttled", jitter, outcome.retry_after or 0)
         case Unreachable():
-            _again(turn, "network", jitter)
+            _again(turn, call, "network", jitter)
         case Unknown():
             _unknown(turn, call, outcome, jitter)
         case Observed():
             observed(turn, outcome.facts)
         case NextPage():
-            turn.calm()
             if turn.state.reading is not None:
-                turn.state = replace(turn.state, reading=replace(turn.state.reading, cursor=outcome.cursor))
+                reading = replace(turn.state.reading, cursor=outcome.cursor, retry_at=0, tries=0)
+                turn.state = replace(turn.state, reading=reading)
         case _:
             assert_never(outcome)
+
+
+def _awaited(turn: Turn, call: UnderWay) -> bool:
+    """Whether a read's answer belongs to the reading under way, which may have begun after it was asked."""
+    reading = turn.state.reading
+    return reading is not None and reading.left[0] == call.purpose and call.at >= reading.since
 
 
 def interrupted(turn: Turn) -> None:
@@ -107,16 +114,21 @@ def _record(turn: Turn, call: UnderWay, outcome: Outcome, started_at: Millis) ->
         turn.each(
             lambda hold: (
                 replace(hold, sent=True, called_at=hold.called_at or first, answered_at=turn.now)
-                if hold.phase == "waiting" and hold.active and _serves(call, hold)
+                if hold.phase == "waiting" and _asked_by(call, hold)
                 else hold
             )
         )
 
 
+def _asked_by(call: UnderWay, hold: Hold) -> bool:
+    """Whether a call was made for a demand; what came after it was granted was not in it."""
+    return hold.active and hold.placed_at <= call.at and _serves(call, hold)
+
+
 def _serves(call: UnderWay, hold: Hold) -> bool:
     match call.purpose:
         case "forbid" | "move_end":
-            return hold.action in ("forbid", "block_regions")
+            return hold.action == "forbid"
         case "block_regions":
             return hold.action == "block_regions"
         case "cut":
@@ -126,12 +138,17 @@ def _serves(call: UnderWay, hold: Hold) -> bool:
     return False
 
 
-def _again(turn: Turn, error: ErrorClass, jitter: float, wait: Millis = 0) -> None:
+def _again(turn: Turn, call: UnderWay, error: ErrorClass, jitter: float, wait: Millis = 0) -> None:
     """Exponential backoff with full jitter, never before the vendor's own wait is over."""
-    state = turn.state
-    delay = int(jitter * min(BACKOFF_CAP, BACKOFF_BASE * 2 ** min(state.tries, 16)))
+    state, reading = turn.state, turn.state.reading
+    tries = reading.tries if call.purpose in READS and reading is not None else state.tries
+    delay = int(jitter * min(BACKOFF_CAP, BACKOFF_BASE * 2 ** min(tries, 16)))
     retry_at = turn.now + wait + max(BACKOFF_FLOOR, delay)
-    turn.state = replace(state, tries=state.tries + 1, retry_at=retry_at, error=error)
+    if call.purpose not in READS:
+        turn.state = replace(state, tries=tries + 1, retry_at=retry_at, error=error)
+    elif reading is not None:
+        reading = replace(reading, tries=tries + 1, retry_at=retry_at, error=error)
+        turn.state = replace(state, reading=reading)
 
 
 def _done(turn: Turn, call: UnderWay) -> None:
@@ -145,7 +162,7 @@ def _done(turn: Turn, call: UnderWay) -> None:
             turn.state = replace(state, block=Block(call.regions, call.until, now, call.clamped))
             turn.restart_check()
         case "cut":
-            was_cut(turn, now)
+            was_cut(turn, now, call.at)
         case "lift":
             turn.state = replace(state, ban=None)
         case "unblock_regions":
@@ -154,30 +171,36 @@ def _done(turn: Turn, call: UnderWay) -> None:
 
 def _already(turn: Turn, call: UnderWay) -> None:
     """Something was so before us. Of a ban the end is asked for where the vendor can tell it."""
-    state = turn.state
-    turn.calm()
     if call.purpose not in ("forbid", "move_end"):
         _done(turn, call)
         return
-    if state.ban is not None and state.ban.ours and state.ban.sure:
-        turn.state = replace(turn.state, ban=replace(state.ban, fixed=True))
-    elif turn.view is not None and "read_forbid" in turn.view.serves:
-        turn.state = replace(turn.state, reading=Reading("forbid", ("read_forbid",), turn.now))
+    ban = turn.state.ban
+    if "read_forbid" in turn.serves and not (ban and ban.ours and ban.sure):
+        # Its tries are counted on: the read may contradict it.
+        reading = Reading("forbid", ("read_forbid",), turn.now)
+        turn.state = replace(turn.state, retry_at=0, reading=reading)
+        return
+    turn.calm()
+    if ban is not None and ban.ours and (ban.sure or has_another_end(turn, ban)):
+        turn.state = replace(turn.state, ban=replace(ban, fixed=True))
     else:
-        ours = state.ban is not None
-        turn.state = replace(turn.state, ban=Ban(call.until, turn.now, ours=ours, clamped=call.clamped))
+        ours, live = ban is not None and ban.ours, ban is not None and ban.live
+        ban = Ban(call.until, turn.now, ours=ours, clamped=call.clamped, live=live)
+        turn.state = replace(turn.state, ban=ban)
 
 
 def _not_there(turn: Turn, call: UnderWay) -> None:
-    turn.calm()
+    if call.purpose not in READS:
+        turn.calm()
     match call.purpose:
         case "lift":
             turn.state = replace(turn.state, ban=None)
         case "unblock_regions":
             turn.state = replace(turn.state, block=None)
         case "cut":
-            turn.state = replace(turn.state, cut=Cut(turn.now, None, None))
-            turn.each(lambda hold: _nothing_to_cut(turn, hold))
+            ban = turn.state.ban and replace(turn.state.ban, live=False)
+            turn.state = replace(turn.state, ban=ban, cut=Cut(turn.now, None, None))
+            turn.each(lambda hold: _nothing_to_cut(turn, call, hold))
         case "move_end":
             turn.state = replace(turn.state, ban=None)
         case "read_forbid" | "read_regions" | "read_live":
@@ -186,8 +209,8 @@ def _not_there(turn: Turn, call: UnderWay) -> None:
             _fail(turn, call, "not_found", "The vendor does not know this stream or domain.")
 
 
-def _nothing_to_cut(turn: Turn, hold: Hold) -> Hold | None:
-    if hold.action != "cut" or hold.phase != "waiting":
+def _nothing_to_cut(turn: Turn, call: UnderWay, hold: Hold) -> Hold | None:
+    if hold.action != "cut" or hold.phase != "waiting" or not _asked_by(call, hold):
         return hold
     turn.tell(hold, "no_action", "The stream was not live: there was nothing to cut.", reason="not_live")
     return None
@@ -198,10 +221,13 @@ def _perhaps(turn: Turn, call: UnderWay) -> None:
     state, ban, block = turn.state, turn.state.ban, turn.state.block
     match call.purpose:
         case "forbid" | "move_end":
-            until = call.until
-            if ban is not None and end(ban.until) > end(until):
-                until = ban.until
-            turn.state = replace(state, ban=Ban(until, turn.now, clamped=call.clamped, sure=False))
+            until, mixed = call.until, False
+            if ban is not None:
+                apart = abs(end(ban.until) - end(until))
+                mixed = ban.mixed or apart > turn.ctx.policy.absorb_slack
+                until = max(until, ban.until, key=end)
+            doubted = Ban(until, turn.now, clamped=call.clamped, sure=False, mixed=mixed)
+            turn.state = replace(state, ban=doubted)
         case "lift" if ban is not None:
             turn.state = replace(state, ban=replace(ban, sure=False))
         case "block_regions":
@@ -213,7 +239,10 @@ def _perhaps(turn: Turn, call: UnderWay) -> None:
 
 def _refused(turn: Turn, call: UnderWay, outcome: Refused) -> None:
     if outcome.error == "auth":
-        turn.state = replace(turn.state, error="auth", retry_at=turn.now)
+        if call.purpose not in READS:
+            turn.state = replace(turn.state, error="auth", retry_at=turn.now)
+        elif turn.state.reading is not None:
+            turn.state = replace(turn.state, reading=replace(turn.state.reading, error="auth"))
         return
     if call.purpose in READS:
         _unreadable(turn, outcome)
@@ -223,36 +252,49 @@ def _refused(turn: Turn, call: UnderWay, outcome: Refused) -> None:
 
 def _fail(turn: Turn, call: UnderWay, error: ErrorClass, detail: str) -> None:
     turn.state = replace(turn.state, error=error)
-    turn.retry_at_reconcile()
-    if error in _GONE:
-        turn.state = replace(turn.state, retry_at=0)
 
     def failed(hold: Hold) -> Hold | None:
-        if not hold.active or not _serves(call, hold):
+        if not _asked_by(call, hold):
             return hold
         if hold.phase == "waiting":
             hold = turn.tell(hold, "failed", detail, reason="refused", error=error)
-        return None if error in _GONE or hold.action == "cut" else hold
+            return None if error in _GONE or hold.action == "cut" else hold
+        if hold.action == "cut":
+            return None
+        if error not in _GONE or in_force(turn.state, hold, turn.now):
+            return hold
+        return _as_it_is(turn, hold)
 
     turn.each(failed)
-    if call.purpose in ("lift", "unblock_regions"):
-        for ask in turn.state.asks:
-            if ask.kind == "release":
-                turn.answer(ask, "failed", detail, reason="refused", error=error)
-        kept = tuple(ask for ask in turn.state.asks if ask.kind != "release")
-        pause = turn.ctx.policy.reconcile
-        retry_at = FOREVER if pause is None else turn.now + pause
-        turn.state = replace(turn.state, asks=kept, retry_at=retry_at)
+    turn.retry_at_reconcile()
+    if any(hold.phase == "waiting" and hold.active for hold in turn.state.holds):
+        turn.state = replace(turn.state, retry_at=turn.now)  # what came later is still to be tried
+    if call.purpose == "cut":
+        return
+    refused = ("release", "extend") if call.purpose in ("lift", "unblock_regions") else ("extend",)
+    for ask in turn.state.asks:
+        if ask.kind in refused:
+            turn.answer(ask, "failed", detail, reason="refused", error=error)
+    turn.state = replace(turn.state, asks=tuple(ask for ask in turn.state.asks if ask.kind not in refused))
+
+
+def _as_it_is(turn: Turn, hold: Hold) -> Hold | None:
+    """Return a demand whose end cannot be moved, with the end that is in force; None where nothing is."""
+    has = turn.state.ban if hold.action == "forbid" else turn.state.block
+    if hold.covered or hold.failed_at is not None or has is None or not has.sure:
+        return None
+    return replace(hold, until=has.until)
 
 
 def _unknown(turn: Turn, call: UnderWay, outcome: Unknown, jitter: float) -> None:
     error: ErrorClass = "network" if outcome.wire.http_status is None else "vendor"
-    _again(turn, error, jitter)
+    _again(turn, call, error, jitter)
     if call.purpose != "cut":
         _perhaps(turn, call)
         return
-    if turn.view is not None and "read_live" in turn.view.serves:
-        turn.state = replace(turn.state, reading=Reading("cut", ("read_live",), call.at))
+    if "read_live" in turn.serves:
+        reading = Reading("cut", ("read_live",), call.at, retry_at=turn.state.retry_at)
+        turn.state = replace(turn.state, reading=reading)
         return
     ambiguous(turn)
 
@@ -261,7 +303,6 @@ def _unreadable(turn: Turn, outcome: Refused) -> None:
     reading = turn.state.reading
     if reading is None:
         return
-    turn.calm()
     if reading.why == "ask":
         ask = next(ask for ask in turn.state.asks if ask.kind == "query")
         detail = outcome.detail or "The vendor refused to say."

@@ -83,20 +83,31 @@ def renew_at(since: Millis, until: Millis | None) -> Millis:
 
 def _enforcement(state: TargetState, view: AccountView, now: Millis, ctx: Context) -> Need | None:
     want = desired(state.holds, now)
+    # A cut is wanted beside a ban only where that ban has failed: the cut would be superseded otherwise.
+    cut = _need(view, state, "cut", want.cuts) if want.cuts else None
+    if cut is not None:
+        return cut
     if want.forbid:
         return _forbid(state, view, want, now, ctx)
-    if want.cuts:
-        return _need(view, state, "cut", want.cuts)
     if want.regions:
         found = _block(state, view, want, now, ctx)
         if found is not None:
             return found
-    if state.ban is not None and state.ban.ours:
-        return _need(view, state, "lift", ())
-    blocks = any(hold.action == "block_regions" and hold.active for hold in state.holds)
-    if state.block is not None and not blocks:
-        return _need(view, state, "unblock_regions", ())
-    return None
+    lifts = (_need(view, state, purpose, ()) for purpose in to_lift(state, now))
+    return next((lift for lift in lifts if lift is not None), None)
+
+
+def to_lift(state: TargetState, now: Millis) -> tuple[Purpose, ...]:
+    """Return what would take back what no demand is left for; a last second is not worth a call."""
+    demanded = {hold.action for hold in state.holds if hold.active}
+    if "forbid" in demanded:
+        return ()
+    found: list[Purpose] = []
+    if state.ban is not None and state.ban.ours and end(state.ban.until) > now + GRAIN:
+        found.append("lift")
+    if state.block is not None and "block_regions" not in demanded and end(state.block.until) > now + GRAIN:
+        found.append("unblock_regions")
+    return tuple(found)
 
 
 def _forbid(state: TargetState, view: AccountView, want: Desired, now: Millis, ctx: Context) -> Need | None:
@@ -107,13 +118,16 @@ def _forbid(state: TargetState, view: AccountView, want: Desired, now: Millis, c
     ban = state.ban
     if ban is not None and ban.sure:
         if not _must_move(ban, want, until, clamped, now, ctx):
-            if not view.forbid_cuts and (state.cut is None or state.cut.at < ban.since):
+            uncut = not view.forbid_cuts and (state.cut is None or state.cut.at < ban.since)
+            if uncut or ban.live:
                 return _need(view, state, "cut", want.leads)
             return None
         if ban.fixed:
             return _need(view, state, "lift", want.leads)
         if "move_end" in view.serves:
             return _need(view, state, "move_end", want.leads, until, clamped=clamped)
+    elif ban is not None and ban.fixed:
+        return _need(view, state, "lift", want.leads)
     return _need(view, state, "forbid", want.leads, until, clamped=clamped)
 
 
@@ -168,7 +182,7 @@ def _read(state: TargetState, view: AccountView) -> Need | None:
         operation,
         priority,
         since=reading.since,
-        not_before=state.retry_at,
+        not_before=reading.retry_at,
         cursor=reading.cursor,
         check=check,
     )

@@ -12,13 +12,16 @@ from worker.core.policy import Guard
 from worker.core.state import Hold
 from worker.words import Millis
 
+_Placed = tuple[Millis, str]
+"""When a demand was placed, and its id."""
+
 
 class GuardLedger:
     """The guards of a policy and what counts in their windows. Moments come from the holds."""
 
     def __init__(self, guards: Sequence[Guard]) -> None:
         self._guards = tuple(guards)
-        self._placed: dict[tuple[str, str], deque[Millis]] = defaultdict(deque)
+        self._placed: dict[tuple[str, str], deque[_Placed]] = defaultdict(deque)
 
     def parks(self, account: str, hold: Hold) -> str | None:
         """Return the name of a guard whose window is full for this demand, or None. Changes nothing."""
@@ -30,13 +33,18 @@ class GuardLedger:
         return None
 
     def count(self, account: str, hold: Hold) -> None:
-        """Note a demand that was placed and not parked."""
+        """Note a demand that was placed and not parked.
+
+        Placed again at another time, it counts from then: its first step was not committed.
+        """
         for guard in self._guards:
             if _concerns(guard, hold):
                 placed = self._placed[guard.name, _of(guard, account, hold)]
-                placed.append(hold.placed_at)
-                while placed and placed[0] <= hold.placed_at - guard.window:
+                while placed and placed[0][0] <= hold.placed_at - guard.window:
                     placed.popleft()
+                for again in [each for each in placed if each[1] == hold.id and each[0] != hold.placed_at]:
+                    placed.remove(again)
+                placed.append((hold.placed_at, hold.id))
 
     def parking(self, now: Millis) -> dict[str, bool]:
         """Return for each guard whether its window is full anywhere, so that it parks."""
@@ -62,5 +70,5 @@ def _of(guard: Guard, account: str, hold: Hold) -> str:
             return hold.rule or ""
 
 
-def _number(placed: Sequence[Millis] | deque[Millis], after: Millis) -> int:
-    return sum(1 for at in placed if at > after)
+def _number(placed: Sequence[_Placed] | deque[_Placed], after: Millis) -> int:
+    return sum(1 for at, _ in placed if at > after)

@@ -41,7 +41,11 @@ class Desired:
 def desired(holds: Iterable[Hold], now: Millis) -> Desired:
     """Return what the unexpired, unparked holds ask for together; a last second is not worth a call."""
     active = [hold for hold in holds if hold.active and end(hold.until) > now + GRAIN]
-    cuts = tuple(hold for hold in active if hold.action == "cut" and hold.phase == "waiting")
+    cuts = tuple(
+        hold
+        for hold in active
+        if hold.action == "cut" and (hold.phase == "waiting" or (hold.phase == "closed" and not hold.covered))
+    )
     bans = tuple(hold for hold in active if hold.action == "forbid")
     if bans:
         return Desired(True, (), max(bans, key=lambda hold: end(hold.until)).until, bans, cuts)

@@ -2,16 +2,18 @@
 
 from dataclasses import replace
 
-from worker.core.accept import targets_of
-from worker.core.state import Ask, Cause, Hold, Rest
+from worker.core.accept import named_targets, targets_of
+from worker.core.state import Ask, Cause, Hold, Parked, Rest
 from worker.core.whole import Whole
 from worker.events.incoming import Command, StreamEvent
-from worker.words import READS, Millis, Target
+from worker.words import READS, Millis
 
 SESSION_KEPT: Millis = 86_400_000
 """For how long a broadcast is remembered of which nothing but its start or end is known."""
 COMMANDS_SEEN_FOR: Millis = 86_400_000
 """For how long a command's id is remembered."""
+FOR_HUMANS: tuple[Parked, ...] = ("approval", "guard", "pause")
+"""What a human lets go or rejects; a stopped account is not among it."""
 
 
 def command(whole: Whole, order: Command, place: str, traceparent: str | None) -> None:
@@ -33,7 +35,7 @@ def command(whole: Whole, order: Command, place: str, traceparent: str | None) -
         case "release":
             _release(whole, order, cause)
         case "approve":
-            count = sum(turn.unpark(_named(order)) for turn in whole.touch_all())
+            count = sum(turn.unpark(_named(order, *FOR_HUMANS)) for turn in whole.touch_all())
             _let_go(whole, cause, count, f"Approved by {order.by}.")
         case "reject":
             _reject(whole, order, cause)
@@ -48,6 +50,7 @@ def command(whole: Whole, order: Command, place: str, traceparent: str | None) -
 def stream_event(whole: Whole, told: StreamEvent) -> None:
     """Take note of a broadcast that started or ended."""
     whole.hear_of(told.stream)
+    whole.runs_at = named_targets(told.stream) or whole.runs_at
     whole.keep_until = whole.now + SESSION_KEPT
     if told.stream_event == "ended" and told.stream.session is not None:
         whole.end_session(told.stream.session.id)
@@ -79,7 +82,7 @@ def _release(whole: Whole, order: Command, cause: Cause) -> None:
         if named(hold) and hold.category
     }
     why = f"Released by {order.by}"
-    found = sum(turn.release(Ask(cause, "release"), named, why) for turn in whole.touch_all())
+    found = sum(turn.release(cause, named, why, "released") for turn in whole.touch_all())
     if not found:
         whole.tell(cause, "no_action", "There was no such hold.", reason="no_hold")
         return
@@ -90,9 +93,9 @@ def _release(whole: Whole, order: Command, cause: Cause) -> None:
 
 
 def _reject(whole: Whole, order: Command, cause: Cause) -> None:
-    named = _named(order, "approval", "guard", "pause")
+    named = _named(order, *FOR_HUMANS)
     why = f"Rejected by {order.by}"
-    count = sum(turn.release(None, named, why) for turn in whole.touch_all())
+    count = sum(turn.release(cause, named, why, "rejected", asks=False) for turn in whole.touch_all())
     _let_go(whole, cause, count, f"{why}.")
 
 
@@ -104,16 +107,9 @@ def _let_go(whole: Whole, cause: Cause, count: int, detail: str) -> None:
 
 
 def _query(whole: Whole, order: Command, cause: Cause) -> None:
-    named = None
-    if order.stream.targets:
-        named = tuple(
-            dict.fromkeys(
-                Target(target.account, target.app, target.stream, target.push_domain, target.play_domain)
-                for target in order.stream.targets
-            )
-        )
     known = tuple(target.target for target in whole.targets.values())
-    targets = named or tuple(dict.fromkeys((*known, *targets_of(whole, None, None))))
+    named = named_targets(order.stream)
+    targets = named or tuple(dict.fromkeys((*known, *targets_of(whole, (), None))))
     if not targets:
         whole.tell(
             cause, "no_action", "The stream has no known target, and no route matches.", reason="no_target"

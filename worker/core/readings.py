@@ -6,7 +6,7 @@ from worker.core.calls import reach
 from worker.core.holds import GRAIN, desired, end
 from worker.core.outcome import Facts
 from worker.core.state import Ban, Block, Cut, Hold, Reading
-from worker.core.turn import BACKOFF_BASE, Turn
+from worker.core.turn import BACKOFF_BASE, BACKOFF_CAP, Turn
 from worker.words import Millis
 
 
@@ -15,8 +15,8 @@ def observed(turn: Turn, facts: Facts) -> None:
     reading = turn.state.reading
     if reading is None:
         return
-    turn.calm()
-    reading = replace(reading, facts=_merge(reading.facts, facts), left=reading.left[1:], cursor=None)
+    merged, left = _merge(reading.facts, facts), reading.left[1:]
+    reading = replace(reading, facts=merged, left=left, cursor=None, retry_at=0, tries=0)
     if reading.left:
         turn.state = replace(turn.state, reading=reading)
         return
@@ -28,7 +28,7 @@ def observed(turn: Turn, facts: Facts) -> None:
             _was_it_forbidden(turn, reading.facts)
         case "ask":
             ask = next(ask for ask in turn.state.asks if ask.kind == "query")
-            turn.answer(ask, "observed", _sentence(reading.facts), facts=reading.facts)
+            turn.answer(ask, "observed", _sentence(reading.facts), reason="query", facts=reading.facts)
             asks = tuple(other for other in turn.state.asks if other is not ask)
             turn.state = replace(turn.state, asks=asks)
         case "check":
@@ -58,28 +58,53 @@ def _was_it_cut(turn: Turn, reading: Reading) -> None:
     facts = reading.facts
     later = facts.live and facts.live_since is not None and facts.live_since > reading.since
     if facts.live is False or later:
-        was_cut(turn, reading.since)  # what has started again meanwhile started after the cut
+        # What has started again meanwhile started after the cut.
+        was_cut(turn, reading.since, reading.since)
     elif facts.live is None:
         ambiguous(turn)
 
 
 def _was_it_forbidden(turn: Turn, facts: Facts) -> None:
     """Resolve an AlreadySo: whose ban, and until when, decides whether its end must be moved."""
-    want, ours = desired(turn.state.holds, turn.now), turn.state.ban is not None
-    if facts.forbidden is None:
-        turn.state = replace(turn.state, ban=Ban(want.until, turn.now, ours=ours))
-    elif facts.forbidden:
+    want, known = desired(turn.state.holds, turn.now), turn.state.ban
+    ours, live = known is not None and known.ours, known is not None and known.live
+    if facts.forbidden is False:
+        _contradicted(turn)
+        return
+    turn.calm()
+    if not want.forbid and not ours:
+        turn.state = replace(turn.state, ban=None)  # someone else's, and no demand rests on it any more
+    elif facts.forbidden is None:
+        turn.state = replace(turn.state, ban=Ban(want.until, turn.now, ours=ours, live=live))
+    elif facts.forbidden_until is None and known and has_another_end(turn, known):
+        turn.state = replace(turn.state, ban=replace(known, fixed=True))
+    else:
         until = want.until if facts.forbidden_until is None else facts.forbidden_until
         enough = end(until) + GRAIN >= end(want.until)
         clamped = not enough and _as_late_as_can_be(turn, want.until, until)
-        turn.state = replace(turn.state, ban=Ban(until, turn.now, ours=ours or not enough, clamped=clamped))
-    else:
-        turn.state = replace(turn.state, ban=None, retry_at=turn.now + BACKOFF_BASE)
+        ours = ours or not enough
+        ban = Ban(until, turn.now, ours=ours, clamped=clamped, shown=True, live=live)
+        turn.state = replace(turn.state, ban=ban)
+
+
+def _contradicted(turn: Turn) -> None:
+    """Try again after the vendor said that it has a ban and then that it has none, ever less often."""
+    tries = turn.state.tries
+    retry_at = turn.now + min(BACKOFF_CAP, BACKOFF_BASE * 2 ** min(tries, 16))
+    turn.state = replace(turn.state, ban=None, tries=tries + 1, retry_at=retry_at, error="vendor")
+
+
+def has_another_end(turn: Turn, known: Ban) -> bool:
+    """Whether a ban of ours, of which the vendor does not tell the end, may end elsewhere than is wanted."""
+    want, operation = desired(turn.state.holds, turn.now), turn.serves.get("forbid")
+    wanted = want.until if operation is None else reach(want.until, operation, turn.now)[0]
+    apart = abs(end(known.until) - end(wanted))
+    return not known.sure and (known.mixed or apart > turn.ctx.policy.absorb_slack)
 
 
 def _as_late_as_can_be(turn: Turn, wanted: Millis | None, until: Millis | None) -> bool:
     """Whether a ban ends about where the vendor's maximum does, and the demand goes on beyond."""
-    operation = turn.view.serves.get("forbid") if turn.view is not None else None
+    operation = turn.serves.get("forbid")
     if operation is None:
         return False
     latest, clamped = reach(wanted, operation, turn.now)
@@ -104,15 +129,17 @@ def _checked(turn: Turn, facts: Facts) -> None:
 
 def _check_ban(turn: Turn, facts: Facts, ban: Ban, *, last: bool) -> None:
     if facts.forbidden is False:
-        if last or not _unverified(turn, "forbid"):
-            _gone(turn, last=last)
+        if last or ban.shown:
+            _gone(turn, ban)
         return
+    if facts.forbidden and not ban.shown:
+        turn.state = replace(turn.state, ban=(ban := replace(ban, shown=True)))
     if facts.live:
         began = facts.live_since
         if (began is not None and began > ban.since) or last:
             _reappeared(turn)
         return
-    if facts.forbidden is None and facts.live is None:
+    if facts.forbidden is None and (facts.live is None or "read_forbid" in turn.serves):
         return
     if (
         facts.forbidden
@@ -136,7 +163,7 @@ def _verified(turn: Turn, hold: Hold, action: str, detail: str) -> Hold:
     return turn.tell(hold, "verified", detail, reason="policy", verified_at=turn.now)
 
 
-def _gone(turn: Turn, *, last: bool) -> None:
+def _gone(turn: Turn, ban: Ban) -> None:
     """Take back what the vendor does not have: it never took hold (says the last check), or vanished."""
     told = False
 
@@ -150,7 +177,7 @@ def _gone(turn: Turn, *, last: bool) -> None:
     if not _unverified(turn, "forbid"):
         turn.each(change)
     turn.state = replace(turn.state, ban=None)
-    if last:
+    if not ban.shown:
         turn.retry_at_reconcile()
 
 
@@ -171,8 +198,9 @@ def _reappeared(turn: Turn) -> None:
         return turn.tell(hold, "reappeared", "It is live again; it is forbidden again.", reason="live")
 
     turn.each(change)
-    if not limited:
-        turn.state = replace(turn.state, ban=None, recuts=(*recent, now))
+    if not limited and state.ban is not None:
+        ban = replace(state.ban, sure=False, live=True)
+        turn.state = replace(turn.state, ban=ban, recuts=(*recent, now))
 
 
 def _check_block(turn: Turn, facts: Facts, block: Block, *, last: bool) -> None:
@@ -199,7 +227,8 @@ def _check_cut(turn: Turn, facts: Facts, hold: Hold, *, last: bool) -> Hold | No
 
 def _check_failed(turn: Turn, facts: Facts, hold: Hold) -> Hold | None:
     """After the last check: what was looked at and not seen has failed."""
-    seen = {"forbid": facts.forbidden is not None or facts.live is not None, "cut": facts.live is not None}
+    forbid = facts.forbidden is not None or (facts.live is not None and "read_forbid" not in turn.serves)
+    seen = {"forbid": forbid or bool(facts.live), "cut": facts.live is not None}
     if hold.phase != "applied" or not seen.get(hold.action, facts.regions is not None):
         return hold
     detail = "The vendor acknowledged it, but the last check still does not show it."
@@ -207,18 +236,26 @@ def _check_failed(turn: Turn, facts: Facts, hold: Hold) -> Hold | None:
     return None if hold.action == "cut" else hold
 
 
-def was_cut(turn: Turn, at: Millis) -> None:
-    """Note that the vendor ended the broadcast, not before ``at``; tell the cuts that waited for it."""
-    waiting = [hold for hold in turn.state.holds if hold.action == "cut" and hold.phase == "waiting"]
-    cause = waiting[0].cause if waiting else None
+def was_cut(turn: Turn, at: Millis, granted_at: Millis) -> None:
+    """Note that the vendor ended the broadcast, not before ``at``; tell the demands it was cut for."""
+    turn.calm()
+    wanted = desired(turn.state.holds, turn.now).cuts
+    made_for = {hold.id: hold.cause for hold in wanted if hold.placed_at <= granted_at}
+    cause = next(iter(made_for.values()), None)
     session = cause.session_id if cause else None
     verdict = cause.verdict_id if cause else None
-    turn.state = replace(turn.state, cut=Cut(at, session, verdict))
+    ban = turn.state.ban and replace(turn.state.ban, live=False)
+    turn.state = replace(turn.state, ban=ban, cut=Cut(at, session, verdict))
+    turn.restart_check()
 
     def told(hold: Hold) -> Hold | None:
-        if hold.action != "cut" or hold.phase != "waiting" or not hold.active:
+        if hold.id not in made_for:
             return hold
-        hold = turn.applied(hold, "The vendor ended the broadcast.")
+        detail = "The vendor ended the broadcast."
+        if hold.phase == "closed":
+            turn.tell(hold, "applied", detail, terminal=False, reason="uncovered")
+            return None
+        hold = turn.applied(hold, detail)
         return None if hold.phase == "closed" else hold
 
     turn.each(told)
@@ -229,9 +266,10 @@ def ambiguous(turn: Turn) -> None:
     detail = "The cut may have happened, and the vendor cannot tell."
 
     def failed(hold: Hold) -> Hold | None:
-        if hold.action != "cut" or hold.phase != "waiting":
+        if hold.action != "cut" or hold.phase == "applied" or hold.covered:
             return hold
-        turn.tell(hold, "failed", detail, reason="gave_up", error="ambiguous")
+        if hold.phase == "waiting":
+            turn.tell(hold, "failed", detail, reason="gave_up", error="ambiguous")
         return None
 
     turn.each(failed)

@@ -204,7 +204,7 @@ class Schedule:
 
     def below_one(self) -> tuple[str, ...]:
         """Name the quotas whose share gives less than one slot: their calls never go from here."""
-        return tuple(name for name, allowance in self._allowances.items() if allowance.below_one())
+        return tuple(name for name, allowance in list(self._allowances.items()) if allowance.below_one())
 
     def used_ratio(self, now: Millis) -> Mapping[str, float]:
         """Return the used part of each quota, by its name."""

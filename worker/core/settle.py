@@ -8,10 +8,11 @@ is superseded, what the vendor has is told; then the next reading starts. The or
 from collections.abc import Callable
 from dataclasses import replace
 
-from worker.core.holds import covers, end, in_force, outranks
+from worker.core.calls import to_lift
+from worker.core.holds import covers, desired, end, in_force, outranks
 from worker.core.state import Hold, Reading
 from worker.core.turn import CHECK_GRACE, PARKED, Turn
-from worker.words import ErrorClass, Purpose
+from worker.words import ErrorClass, Millis, Purpose
 
 _ALL_READS: tuple[Purpose, ...] = ("read_forbid", "read_regions", "read_live")
 
@@ -25,12 +26,19 @@ def settle(turn: Turn) -> None:
     _give_up_queries(turn)
     _each(turn, _bring_into_force)
     _each(turn, _supersede)
+    _each(turn, _keep_cuts)
+    _drop_doubt(turn)
     _each(turn, _stopped_account)
     _answer_releases(turn)
     _answer_extends(turn)
+    _forget_others(turn)
     _drop_checks(turn)
     _start_reading(turn)
-    if not turn.state.asks and all(hold.phase == "closed" for hold in turn.state.holds):
+    if (
+        turn.state.attempts
+        and not turn.state.asks
+        and all(hold.phase == "closed" for hold in turn.state.holds)
+    ):
         turn.state = replace(turn.state, attempts=())
 
 
@@ -55,7 +63,7 @@ def _end_with_session(turn: Turn, hold: Hold) -> Hold | None:
         turn.tell(hold, "wrong_session", detail, reason="session_over")
     elif hold.phase == "applied":
         turn.tell(hold, "applied", detail, reason="session_over", terminal=True)
-    else:
+    elif not hold.covered and hold.action != "cut":
         turn.tell(hold, "expired", detail, reason="session_over")
     return None
 
@@ -77,17 +85,24 @@ def _give_up(turn: Turn, hold: Hold) -> Hold | None:
     if hold.phase != "waiting" or hold.expires_at > turn.now or turn.changing():
         return hold
     if hold.parked == "account":
-        turn.tell(hold, "failed", "The vendor refuses the login.", reason="gave_up", error="auth")
-        return None
+        hold = turn.tell(hold, "failed", "The vendor refuses the login.", reason="gave_up", error="auth")
+        return _left_for_later(turn, replace(hold, parked=None))
     if not hold.sent:
         turn.tell(hold, "stale", "It expired before anything was sent.", reason="expired")
         return None
-    doubt = turn.state.reading is not None and turn.state.reading.why == "cut"
-    error: ErrorClass = "ambiguous" if doubt else turn.state.error or "network"
+    reading = turn.state.reading
+    error: ErrorClass = turn.state.error or (reading.error if reading is not None else None) or "network"
+    if reading is not None and reading.why == "cut":
+        error = "ambiguous"
     hold = turn.tell(hold, "failed", "Tried until it expired.", reason="gave_up", error=error)
-    if doubt:
-        turn.state = replace(turn.state, reading=None)
-    turn.retry_at_reconcile()
+    return _left_for_later(turn, hold)
+
+
+def _left_for_later(turn: Turn, hold: Hold) -> Hold | None:
+    """Keep the demand of a verdict that was given up, unless others still have the time to be tried."""
+    waiting = (other for other in turn.state.holds if other.phase == "waiting" and other.active)
+    if all(other.expires_at <= turn.now for other in waiting):
+        turn.retry_at_reconcile()
     return None if hold.action == "cut" else hold
 
 
@@ -95,15 +110,16 @@ def _give_up_queries(turn: Turn) -> None:
     late = [ask for ask in turn.state.asks if end(ask.expires_at) <= turn.now]
     if not late:
         return
+    reading = turn.state.reading
+    error: ErrorClass = (reading.error if reading is not None else None) or "network"
     for ask in late:
         if turn.state.attempts:
-            error = turn.state.error or "network"
             turn.answer(ask, "failed", "Tried until it expired.", reason="gave_up", error=error)
         else:
             turn.answer(ask, "stale", "It expired before anything was sent.", reason="expired")
     kept = tuple(ask for ask in turn.state.asks if ask not in late)
-    asking = turn.state.reading is not None and turn.state.reading.why == "ask"
-    turn.state = replace(turn.state, asks=kept, reading=None if asking else turn.state.reading)
+    asking = reading is not None and reading.why == "ask"
+    turn.state = replace(turn.state, asks=kept, reading=None if asking else reading)
 
 
 def _supersede(turn: Turn, hold: Hold) -> Hold | None:
@@ -112,11 +128,32 @@ def _supersede(turn: Turn, hold: Hold) -> Hold | None:
     for other in turn.state.holds:
         live = other.phase != "closed" or in_force(turn.state, other, turn.now)
         if other.id != hold.id and other.active and live and outranks(other, hold):
-            hold = turn.tell(
-                hold, "superseded", "A stronger demand took over.", caused_by=other.cause.verdict_id
-            )
-            return None if hold.action == "cut" else replace(hold, covered=True)
+            caused_by, detail = other.cause.verdict_id, "A stronger demand took over."
+            hold = turn.tell(hold, "superseded", detail, reason="stronger", caused_by=caused_by)
+            return None if hold.action == "cut" and hold.sent else replace(hold, covered=True)
     return hold
+
+
+def _keep_cuts(turn: Turn, hold: Hold) -> Hold | None:
+    """Keep a covered cut until it is needless or too late: what covers it may come to nothing."""
+    state, now = turn.state, turn.now
+    if hold.action != "cut" or hold.phase != "closed" or turn.changing():
+        return hold
+    cut = state.cut is not None and state.cut.at >= hold.placed_at
+    banned = state.ban is not None and state.ban.sure and end(state.ban.until) > now
+    if hold.expires_at <= now or cut or banned:
+        return None
+    covered = any(
+        other.phase == "waiting"
+        if other.action == "cut"
+        else other.failed_at is None or in_force(state, other, now)
+        for other in state.holds
+        if other.id != hold.id and other.active
+    )
+    if covered == hold.covered:
+        return hold
+    turn.take_up()
+    return replace(hold, covered=covered)
 
 
 def _bring_into_force(turn: Turn, hold: Hold) -> Hold | None:
@@ -124,6 +161,10 @@ def _bring_into_force(turn: Turn, hold: Hold) -> Hold | None:
         return hold
     if hold.phase == "waiting":
         return _applied(turn, hold)
+    if hold.failed_at is not None and _told_at(turn) > hold.failed_at:
+        detail = "It failed before; now the vendor acknowledged it."
+        hold = turn.tell(hold, "applied", detail, terminal=False, reason="reconcile")
+        return replace(hold, failed_at=None)
     if hold.covered and not any(
         other.id != hold.id and other.active and not other.covered and _stands_before(turn, other, hold)
         for other in turn.state.holds
@@ -131,6 +172,11 @@ def _bring_into_force(turn: Turn, hold: Hold) -> Hold | None:
         detail = "The stronger demand is over; this one is in force for what is left of it."
         return replace(turn.tell(hold, "applied", detail, terminal=False, reason="uncovered"), covered=False)
     return hold
+
+
+def _told_at(turn: Turn) -> Millis:
+    """Return when the vendor last told us of what is in force."""
+    return max((has.since for has in (turn.state.ban, turn.state.block) if has is not None), default=0)
 
 
 def _stands_before(turn: Turn, other: Hold, hold: Hold) -> bool:
@@ -152,6 +198,20 @@ def _applied(turn: Turn, hold: Hold) -> Hold:
     return turn.applied(hold, "The vendor acknowledged it.")
 
 
+def _drop_doubt(turn: Turn) -> None:
+    """Ask no more whether a cut happened once nothing wants that cut: a ban need not wait for the answer."""
+    reading = turn.state.reading
+    if reading is not None and reading.why == "cut" and not desired(turn.state.holds, turn.now).cuts:
+        turn.state = replace(turn.state, reading=None)
+
+
+def _forget_others(turn: Turn) -> None:
+    """Forget a ban that is not ours once no demand rests on it."""
+    state = turn.state
+    if state.ban is not None and not state.ban.ours and not state.holds and not state.asks:
+        turn.state = replace(state, ban=None)
+
+
 def _stopped_account(turn: Turn, hold: Hold) -> Hold:
     stopped = turn.state.target.account in turn.ctx.stopped
     if hold.parked == "account" and not stopped:
@@ -165,21 +225,24 @@ def _stopped_account(turn: Turn, hold: Hold) -> Hold:
 def _answer_releases(turn: Turn) -> None:
     if not any(ask.kind == "release" for ask in turn.state.asks) or turn.changing():
         return
-    coming = turn.need()
-    doubtful = turn.state.reading is not None and turn.state.reading.why in ("cut", "forbid")
-    if doubtful or (coming is not None and coming.purpose in ("lift", "unblock_regions")):
+    state = turn.state
+    doubtful = state.reading is not None and state.reading.why in ("cut", "forbid")
+    if doubtful or any(purpose in turn.serves for purpose in to_lift(state, turn.now)):
         return
-    closed = any(in_force(turn.state, hold, turn.now) for hold in turn.state.holds if hold.active)
-    stuck = turn.state.ban is not None and turn.state.ban.ours and not closed and coming is None
-    for ask in turn.state.asks:
+    closed = any(in_force(state, hold, turn.now) for hold in state.holds if hold.active)
+    detail = "Released; nothing is in force any more."
+    if closed:
+        detail = "Released; another demand keeps the target closed."
+    elif state.ban is not None and not state.ban.ours:
+        detail = "Released; a ban that is not ours keeps the target closed."
+    for ask in state.asks:
         if ask.kind != "release":
             continue
-        if stuck:
-            turn.answer(ask, "failed", "The vendor has no call that lifts a ban.", error="unsupported")
-        elif closed:
-            turn.answer(ask, "released", "Released; another demand keeps the target closed.")
+        if not closed and to_lift(state, turn.now):
+            detail = "The vendor has no call that lifts what is in force."
+            turn.answer(ask, "failed", detail, reason="unsupported", error="unsupported")
         else:
-            turn.answer(ask, "released", "Released; nothing is in force any more.")
+            turn.answer(ask, "released", detail, reason="released")
     turn.state = replace(turn.state, asks=tuple(ask for ask in turn.state.asks if ask.kind != "release"))
 
 
@@ -192,7 +255,7 @@ def _answer_extends(turn: Turn) -> None:
         return
     for ask in turn.state.asks:
         if ask.kind == "extend":
-            turn.answer(ask, "applied", "The end was moved.")
+            turn.answer(ask, "applied", "The end was moved.", reason="extended")
     turn.state = replace(turn.state, asks=tuple(ask for ask in turn.state.asks if ask.kind != "extend"))
 
 
@@ -227,9 +290,8 @@ def _start_reading(turn: Turn) -> None:
     urgent = any(ask.kind == "query" for ask in state.asks)
     if state.reading is not None and not (state.reading.why == "check" and urgent):
         return
-    serves = turn.view.serves if turn.view is not None else {}
     if urgent:
-        left = tuple(purpose for purpose in _ALL_READS if purpose in serves)
+        left = tuple(purpose for purpose in _ALL_READS if purpose in turn.serves)
         turn.state = replace(state, reading=Reading("ask", left, turn.now))
         return
     if state.check is not None and turn.now >= turn.check_at(state.check):

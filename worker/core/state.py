@@ -56,7 +56,7 @@ class Hold:
     ``session`` is set when the demand is bound to one broadcast. ``expires_at`` bounds how long it is
     tried before it counts as stale or failed. ``covered``: a stronger hold stands before it, and it has
     not come into force itself. ``over``: the broadcast it is bound to has ended. ``told`` counts its
-    non-terminal results.
+    non-terminal results. ``failed_at``: when it was given up; its next success is told.
     """
 
     id: str
@@ -79,6 +79,7 @@ class Hold:
     over: bool = False
     called_at: Millis | None = None
     answered_at: Millis | None = None
+    failed_at: Millis | None = None
     told: int = 0
 
     @property
@@ -105,7 +106,9 @@ class Ban:
 
     ``clamped``: the vendor takes no later end; it is renewed in time. ``fixed``: the vendor would not
     move its end; to change it, it is lifted and set again. ``sure`` False: we asked, and no answer came;
-    it satisfies no demand, and it is lifted if none is left.
+    it satisfies no demand, and it is lifted if none is left. ``mixed``: we asked so for several ends, and
+    nobody knows which of them it has; ``until`` is the latest. ``shown``: a read has shown it since.
+    ``live``: the stream was seen live in spite of it, and is to be cut.
     """
 
     until: Millis | None
@@ -114,6 +117,9 @@ class Ban:
     clamped: bool = False
     fixed: bool = False
     sure: bool = True
+    mixed: bool = False
+    shown: bool = False
+    live: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +161,8 @@ class Reading:
     """Facts being gathered, one read after the other. ``since``: facts from before it do not count.
 
     ``why``: ``cut`` or ``forbid`` resolve a doubt about that call, ``ask`` answers the first query,
-    ``check`` is a verification.
+    ``check`` is a verification. ``retry_at``, ``tries`` and ``error`` are its own: a read that has to wait
+    holds no enforcement back.
     """
 
     why: Literal["cut", "forbid", "ask", "check"]
@@ -163,6 +170,9 @@ class Reading:
     since: Millis
     facts: Facts = field(default_factory=Facts)
     cursor: str | None = None
+    retry_at: Millis = 0
+    tries: int = 0
+    error: ErrorClass | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +199,11 @@ class Tried:
 
 @dataclass(frozen=True, slots=True)
 class TargetState:
-    """What is so, what should be so and what is being done about it at one target."""
+    """What is so, what should be so and what is being done about it at one target.
+
+    ``retry_at``, ``tries`` and ``error`` are of the calls that change something; ``gave_up_at`` is when the
+    last of them was left for the next reconciliation.
+    """
 
     target: Target
     holds: tuple[Hold, ...] = ()
@@ -203,6 +217,7 @@ class TargetState:
     retry_at: Millis = 0
     tries: int = 0
     error: ErrorClass | None = None
+    gave_up_at: Millis = 0
     recuts: tuple[Millis, ...] = ()
     attempts: tuple[Tried, ...] = ()
     spent: tuple[tuple[str, Millis], ...] = ()
@@ -222,7 +237,8 @@ class Rest:
 class StreamState:
     """Everything the worker knows about one stream. ``offset`` is the last input offset applied.
 
-    ``keep_until``: until when it is remembered although nothing else asks for it.
+    ``keep_until``: until when it is remembered although nothing else asks for it. ``runs_at``: where the
+    platform said that it runs.
     """
 
     key: str
@@ -231,6 +247,7 @@ class StreamState:
     seen: dict[str, Millis] = field(default_factory=dict)
     rests: tuple[Rest, ...] = ()
     targets: dict[str, TargetState] = field(default_factory=dict)
+    runs_at: tuple[Target, ...] = ()
     keep_until: Millis = 0
     offset: int = -1
 

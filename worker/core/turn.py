@@ -1,6 +1,6 @@
 """One turn of one target: the working copy that a step changes and tells results from."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from worker.core.calls import Need, need, renew_at
@@ -8,8 +8,9 @@ from worker.core.context import AccountView, Context
 from worker.core.holds import FOREVER, covers, end, in_force, slack
 from worker.core.outcome import Facts
 from worker.core.results import result
-from worker.core.state import Ask, Check, Hold, Parked, TargetState
+from worker.core.state import Ask, Cause, Check, Hold, Parked, TargetState
 from worker.events.result import Result
+from worker.vendors.base import Operation
 from worker.words import READS, ErrorClass, Millis, Purpose, ResultOutcome
 
 CHECK_GRACE: Millis = 60_000
@@ -18,6 +19,9 @@ CHECK_GRACE: Millis = 60_000
 
 BACKOFF_BASE: Millis = 500
 """The first retry waits up to this long, each further one up to twice as long."""
+BACKOFF_CAP: Millis = 30_000
+AFTER_FAILURE: Millis = 5_000
+"""How soon a new demand is tried after one before it was given up."""
 COVERED_KEPT = 4
 """How many covered demands of one kind a target remembers, each outlasted by the next."""
 
@@ -37,11 +41,17 @@ class Turn:
         self.placed: list[Hold] = []
         self.quiet = False
         """Nothing happened that could change what is needed: there is no order to be brought in."""
+        self._stirred = False
 
     @property
     def view(self) -> AccountView | None:
         """What the account's vendor can do; None when the account is no longer configured."""
         return self.ctx.accounts.get(self.state.target.account)
+
+    @property
+    def serves(self) -> Mapping[Purpose, Operation]:
+        """What the account's vendor has an operation for; nothing when it is no longer configured."""
+        return self.view.serves if self.view is not None else {}
 
     # -- telling -------------------------------------------------------------------------------------
 
@@ -76,7 +86,9 @@ class Turn:
             nonce=str(hold.told),
         )
         self.results.append(told)
-        return replace(hold, phase="closed") if told.terminal else replace(hold, told=hold.told + 1)
+        if not told.terminal:
+            return replace(hold, told=hold.told + 1)
+        return replace(hold, phase="closed", failed_at=self.now if outcome == "failed" else None)
 
     def answer(
         self,
@@ -110,39 +122,42 @@ class Turn:
 
     def each(self, change: Callable[[Hold], Hold | None]) -> None:
         """Replace every hold by what ``change`` makes of it; None drops it."""
-        kept = [after for hold in self.state.holds if (after := change(hold)) is not None]
-        self.state = replace(self.state, holds=tuple(kept))
+        kept = tuple([after for hold in self.state.holds if (after := change(hold)) is not None])
+        if kept != self.state.holds:
+            self.state = replace(self.state, holds=kept)
 
     # -- demands -------------------------------------------------------------------------------------
 
     def place(self, hold: Hold) -> None:
         """Take a new demand: absorbed if one that covers it stands, parked if it has to wait for a human."""
+        standing = self.state.holds
         before = self._covering(hold)
         if before is not None:
             detail = "A demand that covers it is in force or under way."
             caused_by = before if isinstance(before, str) else before.cause.verdict_id
-            hold = self.tell(hold, "absorbed", detail, reason="policy", caused_by=caused_by)
-            self.quiet = True
-            if hold.action == "cut":
-                return
-            hold = replace(hold, covered=True)
-            self._keep_few(hold)
+            self.tell(hold, "absorbed", detail, reason="policy", caused_by=caused_by)
+            self.quiet = not self._stirred
+            if isinstance(before, str):
+                return  # the cut it asks for has been made
+            hold = replace(hold, phase="closed", covered=True)
+            standing = self._few(hold)
         elif hold.parked is not None:
             hold = self.tell(hold, "held", PARKED[hold.parked], reason=hold.parked)
         else:
             self.placed.append(hold)
-        self.state = replace(self.state, holds=(*self.state.holds, hold))
+            self.take_up()
+        self.state = replace(self.state, holds=(*standing, hold))
 
-    def _keep_few(self, new: Hold) -> None:
-        """Forget the oldest covered demand that a newer one like it outlasts, where there are many.
+    def _few(self, new: Hold) -> tuple[Hold, ...]:
+        """Return the holds less the oldest covered one that a newer one like it outlasts, if there are many.
 
         A flood of verdicts on one stream must not make its state grow without bound.
         """
-        if len(self.state.holds) < COVERED_KEPT:
-            return
-        like = [hold for hold in self.state.holds if hold.covered and _outlasts(new, hold)]
-        if len(like) >= COVERED_KEPT:
-            self.each(lambda hold: None if hold is like[0] else hold)
+        holds = self.state.holds
+        if len(holds) < COVERED_KEPT:
+            return holds
+        like = [hold for hold in holds if hold.covered and _outlasts(new, hold)]
+        return holds if len(like) < COVERED_KEPT else tuple(hold for hold in holds if hold is not like[0])
 
     def _covering(self, new: Hold) -> Hold | str | None:
         """Return the hold (or the verdict of a cut already made) that makes a new demand needless."""
@@ -158,15 +173,17 @@ class Turn:
                 continue
             if hold.phase == "closed" and not in_force(self.state, hold, self.now):
                 continue
-            if hold.action == "cut" and hold.session != new.session:
+            if hold.action == "cut" and (hold.phase != "waiting" or _session_id(hold) != _session_id(new)):
                 continue
             if covers(hold, new.action, new.until, new.regions, allowed):
                 return hold
         return None
 
-    def release(self, ask: Ask | None, gone: Callable[[Hold], bool], why: str) -> int:
-        """Lift the holds that ``gone`` names; return how many. ``ask`` is answered once that is done."""
-        count = 0
+    def release(
+        self, cause: Cause, gone: Callable[[Hold], bool], why: str, reason: str, *, asks: bool = True
+    ) -> int:
+        """Lift the holds that ``gone`` names; return how many. ``asks``: its cause waits for an answer."""
+        count, caused_by = 0, cause.verdict_id or cause.command_id
 
         def lifted(hold: Hold) -> Hold | None:
             nonlocal count
@@ -174,23 +191,28 @@ class Turn:
                 return hold
             count += 1
             if hold.phase == "waiting":
-                self.tell(hold, "cancelled", f"{why} before it was applied.", reason="released")
+                detail = f"{why} before it was applied."
+                self.tell(hold, "cancelled", detail, reason=reason, caused_by=caused_by)
             elif hold.phase == "applied":
-                self.tell(hold, "applied", f"{why} before it was verified.", reason="released", terminal=True)
+                detail = f"{why} before it was verified."
+                self.tell(hold, "applied", detail, reason=reason, caused_by=caused_by, terminal=True)
             return None
 
         self.each(lifted)
-        if count and ask is not None:
-            self.state = replace(self.state, asks=(*self.state.asks, ask))
-            if ask.cause.command_id is not None and self.state.ban is not None:
-                # A human's word also ends a ban that was there before us.
+        if count and asks:
+            self.state = replace(self.state, asks=(*self.state.asks, Ask(cause, "release")))
+            self.take_up()
+            if cause.command_id is not None and self.state.ban is not None and not self.state.holds:
+                # A human's word also ends a ban that was there before us, where no demand is left.
                 self.state = replace(self.state, ban=replace(self.state.ban, ours=True))
         return count
 
     def unpark(self, which: Callable[[Hold], bool]) -> int:
         """Let parked demands go; return how many."""
         count = sum(1 for hold in self.state.holds if hold.parked is not None and which(hold))
-        self.each(lambda hold: replace(hold, parked=None) if hold.parked and which(hold) else hold)
+        if count:
+            self.each(lambda hold: replace(hold, parked=None) if hold.parked and which(hold) else hold)
+            self.take_up()
         return count
 
     def extend(self, ask: Ask, which: Callable[[Hold], bool], until: Millis | None) -> int:
@@ -201,10 +223,12 @@ class Turn:
                 lambda hold: replace(hold, until=until) if hold.action != "cut" and which(hold) else hold
             )
             self.state = replace(self.state, asks=(*self.state.asks, ask))
+            self.take_up()
         return count
 
     def end_session(self, session_id: str) -> None:
         """Mark what is bound to a broadcast that is over; ``settle`` ends it when no call is under way."""
+        self._stirred = True
         self.each(
             lambda hold: (
                 replace(hold, over=True)
@@ -222,7 +246,14 @@ class Turn:
     def retry_at_reconcile(self) -> None:
         """Try what was given up again at the next reconciliation, or never when that is off."""
         pause = self.ctx.policy.reconcile
-        self.state = replace(self.state, retry_at=FOREVER if pause is None else self.now + pause, tries=0)
+        retry_at = FOREVER if pause is None else self.now + pause
+        self.state = replace(self.state, retry_at=retry_at, tries=0, gave_up_at=self.now)
+
+    def take_up(self) -> None:
+        """Let a new demand go soon although another was given up; a vendor's own wait still counts."""
+        state = self.state
+        if state.tries == 0:
+            self.state = replace(state, retry_at=min(state.retry_at, state.gave_up_at + AFTER_FAILURE))
 
     def applied(self, hold: Hold, detail: str) -> Hold:
         """Tell that a demand was acknowledged; terminal where no verification follows."""
@@ -246,9 +277,8 @@ class Turn:
 
     def reads(self, holds: Iterable[Hold]) -> tuple[Purpose, ...]:
         """Return the reads that show whether these demands are met, as far as the vendor serves them."""
-        serves = self.view.serves if self.view is not None else {}
         wanted = dict.fromkeys(purpose for hold in holds for purpose in _SHOWN_BY.get(hold.action, ()))
-        return tuple(purpose for purpose in wanted if purpose in serves)
+        return tuple(purpose for purpose in wanted if purpose in self.serves)
 
     def check_at(self, check: Check) -> Millis:
         """Return when a verification is due."""
@@ -273,7 +303,7 @@ class Turn:
         state, times = self.state, [FOREVER]
         for hold in state.holds:
             times.append(end(hold.until))
-            if hold.phase == "waiting":
+            if hold.phase == "waiting" or (hold.action == "cut" and hold.phase == "closed"):
                 times.append(hold.expires_at)
         times.extend(end(ask.expires_at) for ask in state.asks)
         for has in (state.ban, state.block):
@@ -282,16 +312,19 @@ class Turn:
                 if any(hold.active and end(hold.until) > end(has.until) for hold in state.holds):
                     times.append(renew_at(has.since, has.until))
         if state.check is not None and self.ctx.policy.verify_after:
-            checking = state.reading is not None and state.reading.why == "check"
-            last = state.check.since + self.ctx.policy.verify_after[-1] + CHECK_GRACE
-            times.append(last if checking else self.check_at(state.check))
+            times.append(self.check_at(state.check))
+            times.append(state.check.since + self.ctx.policy.verify_after[-1] + CHECK_GRACE)
         return min(at for at in times if at > self.now or not settled)
+
+
+def _session_id(hold: Hold) -> str | None:
+    return hold.session.id if hold.session is not None else None
 
 
 def _outlasts(new: Hold, old: Hold) -> bool:
     return (
         (new.action, new.category, new.origin) == (old.action, old.category, old.origin)
-        and new.session == old.session
+        and _session_id(new) == _session_id(old)
         and end(new.until) >= end(old.until)
         and set(old.regions) <= set(new.regions)
     )

@@ -1,6 +1,5 @@
 """A stream while a step works on it: the parts that belong to no single target."""
 
-from collections.abc import Iterable
 from dataclasses import replace
 
 from worker.core.context import Context
@@ -31,6 +30,7 @@ class Whole:
         self.seen = state.seen
         self.rests = state.rests
         self.targets = state.targets
+        self.runs_at = state.runs_at
         self.keep_until = state.keep_until
         self.offset = state.offset
         self.now = now
@@ -162,12 +162,20 @@ class Whole:
         if rests:
             rests = tuple(rest for rest in rests if rest.until > self.now)
         return StreamState(
-            self.key, self.session, self.past, self.seen, rests, targets, self.keep_until, self.offset
+            self.key,
+            self.session,
+            self.past,
+            self.seen,
+            rests,
+            targets,
+            self.runs_at,
+            self.keep_until,
+            self.offset,
         )
 
     def _kept(self, target: TargetState) -> TargetState:
         if not target.spent:
             return target
         oldest = self.now - 86_400_000
-        recent: Iterable[tuple[str, Millis]] = (use for use in target.spent if use[1] > oldest)
-        return replace(target, spent=tuple(recent)[-SPENT_KEPT_CALLS:])
+        recent = tuple(use for use in target.spent if use[1] > oldest)[-SPENT_KEPT_CALLS:]
+        return target if recent == target.spent else replace(target, spent=recent)

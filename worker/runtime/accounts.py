@@ -1,6 +1,6 @@
 """The accounts' schedules as the engine uses them: wants in, granted requests out, answers back."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from worker.core.calls import Need
@@ -101,7 +101,9 @@ class Accounts:
         return True
 
     def narrowed(self, granted: Granted, left: Granted) -> None:
-        """Forget the calls of a request that are not going out after all."""
+        """Forget the calls of a request that are not going out after all; its slot too if none is."""
+        if not left.calls:
+            self.never_sent(granted)
         for call in granted.calls:
             if call not in left.calls:
                 self._under_way.pop(call.id, None)
@@ -154,21 +156,22 @@ class Accounts:
 
     # -- partitions ------------------------------------------------------------------------------------
 
-    def seed(self, state: StreamState, now: Millis, mine: tuple[Millis, Millis] | None) -> None:
+    def seed(self, state: StreamState, now: Millis, counted: Millis, answered: Container[str]) -> None:
         """Count the calls that a restored state knows of: those under way as if sent just now.
 
-        ``mine`` is when this process held the stream's partition before: those calls are counted already.
+        But not again what this process knows already: calls up to ``counted``, and the ``answered`` ones.
         """
         for target in state.targets.values():
             part = self._accounts.get(target.target.account)
             if part is None:
                 continue
-            uses = list(target.spent)
-            if target.call is not None and target.call.pays and target.call.id not in self._under_way:
-                uses.append((target.call.operation, now))
+            uses = [(name, at) for name, at in target.spent if at > counted]
+            call = target.call
+            if call is not None and call.pays and call.id not in self._under_way and call.id not in answered:
+                uses.append((call.operation, now))
             for name, at in uses:
                 operation = part.spec.operations.get(name)
-                if operation is not None and not (mine is not None and mine[0] <= at <= mine[1]):
+                if operation is not None:
                     self._schedules[target.target.account].seed(operation.charges, at)
 
     def drop_partition(self, number: int) -> None:

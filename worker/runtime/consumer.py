@@ -94,6 +94,10 @@ class Consumer(ConsumerRebalanceListener):  # type: ignore[misc]  # kafka-python
         """Hold back one partition, until it is resumed or given up."""
         self._stopped |= {partition}
 
+    def stopped(self) -> frozenset[int]:
+        """Return the partitions that are held back one by one."""
+        return self._stopped
+
     def resume_partition(self, partition: int) -> None:
         """Let one partition go on."""
         self._stopped -= {partition}

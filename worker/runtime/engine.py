@@ -8,7 +8,6 @@ caller. While a batch is being committed the next one gathers.
 import logging
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import islice
 from queue import Empty, SimpleQueue
 from random import Random
 from typing import Any, assert_never
@@ -16,10 +15,8 @@ from typing import Any, assert_never
 from worker.core import stream
 from worker.core.context import Context
 from worker.core.guard import GuardLedger
-from worker.core.holds import FOREVER
 from worker.core.outcome import Unreachable
 from worker.events.codec import encode_result
-from worker.events.partition import home_partition
 from worker.events.result import Result
 from worker.runtime.accounts import Accounts
 from worker.runtime.backlog import Backlog
@@ -50,9 +47,11 @@ log = logging.getLogger(__name__)
 
 BATCH_STEPS = 1_000
 """Larger transactions gain nothing and delay what they hold."""
-KEPT_ANSWERS = 4_000
 WAKES_AT_ONCE = 500
-FOREIGN_SAMPLE = 20
+"""Steps that a batch has room for beside those, so that time goes on whatever there is to read."""
+KEPT_ANSWERS = 4_000
+"""Of each partition that is away. A call whose answer is not kept is one that may have happened."""
+NEVER_SENT = Unreachable(detail="It was never sent.")
 LONGEST_WAIT = 0.5
 """How long the loop may rest, in seconds; turning shows that it lives."""
 
@@ -89,12 +88,13 @@ class Engine:
         self._batch = Batch()
         self._steps = 0
         self._gather_until: float | None = None
-        self._submitted: Batch | None = None
-        self._mine: dict[int, tuple[Millis, Millis]] = {}
+        self._submitted = False
+        self._going: list[Granted] = []  # once what was submitted is committed
+        self._counted: dict[int, Millis] = {}  # until when the calls of a partition are in the quotas
         self._backlog = Backlog(log_of.set_back_pressure)
         self._wakes = Wakes()
         self._intake = Intake(settings, metrics, log_of.stop_partition)
-        self._kept: dict[str, tuple[Answered, int]] = {}
+        self._kept: dict[int, dict[str, stream.Answered]] = {}
         self._draining = False
         self._source = f"urn:moderation-worker:{settings.group_id}"
         self.turned_at = clock.monotonic()
@@ -122,7 +122,10 @@ class Engine:
 
     def idle(self) -> bool:
         """Whether all input is read and no event waits for a terminal result (parked ones aside)."""
-        if self._submitted or self._batch.partitions or self._backlog or not self._log.caught_up():
+        if self._submitted or self._batch.partitions or self._backlog or self._taking_up():
+            return False
+        # In this order: what is read to its end lies in the inbox, if it is not here.
+        if not self._log.caught_up() or not self._inbox.empty():
             return False
         return oldest_pending(self.partitions) is None and len(self.partitions) == len(self._log.owned())
 
@@ -130,7 +133,7 @@ class Engine:
         """Return for how long there is nothing to do but listen, in seconds."""
         if self._steps >= BATCH_STEPS and self._submitted:
             return LONGEST_WAIT  # only the journal's answer makes room
-        if self._backlog and self._steps < BATCH_STEPS:
+        if (self._backlog or self._taking_up()) and self._steps < BATCH_STEPS:
             return 0
         now = self._clock.now()
         at = min(self._wakes.next_at(), self._accounts.next_at(now))
@@ -147,9 +150,10 @@ class Engine:
                 message = self._inbox.get_nowait()
         except Empty:
             pass
-        self._work_off()
-        self._wake()
         if not self._draining:
+            self._take_up_some()
+            self._work_off()
+            self._wake()
             self._grant()
         self._submit()
         self.turned_at = self._clock.monotonic()
@@ -162,7 +166,7 @@ class Engine:
             case Answered():
                 self._answered(message)
             case Committed():
-                self._committed()
+                self._committed(message)
             case Restored():
                 self._restored(message)
             case Dropped():
@@ -180,6 +184,8 @@ class Engine:
             if part is None or part.epoch != polled.epoch:
                 continue
             for record in polled.records:
+                if part.number in self._log.stopped():
+                    break  # what is left is read again once it goes on
                 self._record(part, record)
 
     def _record(self, part: Partition, record: Any) -> None:
@@ -195,13 +201,11 @@ class Engine:
             received = stream.Received(found.event, place, found.traceparent, record.offset)
             self._step(part, found.stream_key, received, now)
 
-    def stopped_partitions(self) -> list[int]:
-        """Return the partitions that too many unreadable records have stopped."""
-        return [part.number for part in list(self.partitions.values()) if self._intake.stopped(part)]
-
     # -- steps -----------------------------------------------------------------------------------------
 
     def _step(self, part: Partition, key: str, event: stream.Event, now: Millis) -> stream.Step:
+        if key in part.to_take_up:
+            self._take_up(part, key, now)
         state = part.state(key)
         step = stream.step(state, event, now, self.ctx)
         part.take(key, step)
@@ -212,8 +216,8 @@ class Engine:
         topic = self._settings.topics.results
         for result in step.results:
             record = encode_result(result, topic, self._source)
-            batch.records.append(replace(record, partition=part.number))
-            self._observe(result)
+            batch.records.append(Record(topic, record.key, record.value, record.headers, part.number))
+        batch.results += step.results
         targets = step.state.targets if step.state is not None else state.targets
         for name, need in step.needs.items():
             self._accounts.want(part.number, key, targets, name, need)
@@ -234,7 +238,8 @@ class Engine:
         now = self._clock.now()
         self.overdue = max(0, now - self._wakes.next_at())
         for _ in range(WAKES_AT_ONCE):
-            due = self._wakes.pop(now, self.partitions) if self._steps < BATCH_STEPS else None
+            room = self._steps < BATCH_STEPS + WAKES_AT_ONCE
+            due = self._wakes.pop(now, self.partitions) if room else None
             if due is None:
                 return
             self._step(*due, stream.Woke(), now)
@@ -242,8 +247,9 @@ class Engine:
     # -- calls -----------------------------------------------------------------------------------------
 
     def _grant(self) -> None:
-        if self._steps >= BATCH_STEPS:
-            return
+        """Grant what may go, however full the batch is: the accounts' concurrency bounds it."""
+        if self._taking_up():
+            return  # not all calls that count are in the quotas yet
         now = self._clock.now()
         for account, grant in self._accounts.take(now):
             calls: list[Call] = []
@@ -261,22 +267,14 @@ class Engine:
             if self._accounts.granted(granted, grant):
                 self._batch.granted.append(granted)
 
-    def _committed(self) -> None:
-        # What was submitted, not what the journal has left of it: a lost call's slot is given back here.
-        batch, self._submitted = self._submitted or Batch(), None
-        for granted in batch.granted:
-            self._release(granted)
-
-    def _release(self, granted: Granted) -> None:
-        """Let a committed request go, less the calls whose partition was lost meanwhile."""
-        left = granted.only(
-            lambda number, epoch: number in self.partitions and self.partitions[number].epoch == epoch
-        )
-        if left.calls:
-            self._accounts.narrowed(granted, left)
-            self._send(left)
-        else:
-            self._accounts.never_sent(granted)
+    def _committed(self, message: Committed) -> None:
+        self._submitted = False
+        for part in message.batch.partitions.values():
+            for result in part.results:
+                self._observe(result)
+        going, self._going = self._going, []
+        for granted in going:
+            self._send(granted)
 
     def _answered(self, message: Answered) -> None:
         now = self._clock.now()
@@ -286,73 +284,65 @@ class Engine:
             self.ctx = replace(self.ctx, stopped=stopped)
         for i, (call, origin) in enumerate(zip(message.granted.calls, message.granted.origins, strict=True)):
             number, _, key, target = origin
+            jitter = self._random.random()
+            event = stream.Answered(target, call.id, message.outcomes[i], message.started_at, jitter)
             part = self.partitions.get(number)
             if part is None:
-                self._keep(call.id, message, i)
+                self._keep(number, event)
+            elif key in part.to_take_up:
+                part.answers[call.id] = event
             else:
-                self._step(part, key, self._event(target, message, i), now)
-        for number, key in self._accounts.waiting_at(stopped - before):
+                self._step(part, key, event, now)
+        for number, key in self._accounts.waiting_at(stopped ^ before):
             part = self.partitions.get(number)
             if part is not None:
-                self._step(part, key, stream.Woke(), now)
+                self._wakes.soon(part, key, now)
 
-    def _event(self, target: str, message: Answered, i: int) -> stream.Answered:
-        return stream.Answered(
-            target,
-            message.granted.calls[i].id,
-            message.outcomes[i],
-            message.started_at,
-            self._random.random(),
-        )
-
-    def _keep(self, call_id: str, message: Answered, i: int) -> None:
+    def _keep(self, number: int, event: stream.Answered) -> None:
         """Remember an answer for a partition that is away, in case it comes back to this process."""
-        self._kept[call_id] = (message, i)
-        while len(self._kept) > KEPT_ANSWERS:
-            del self._kept[next(iter(self._kept))]
+        kept = self._kept.setdefault(number, {})
+        if len(kept) < KEPT_ANSWERS:
+            kept[event.call] = event
 
     # -- partitions ------------------------------------------------------------------------------------
 
     def _reset(self, reason: str) -> None:
         """Forget all: nothing of the failed batch may run, and every partition is restored again."""
         log.warning("the journal was reset: %s", reason)
-        for granted in self._submitted.granted if self._submitted is not None else ():
-            self._accounts.never_sent(granted)
-        self._submitted = None
+        self._submitted = False
         for number in list(self.partitions):
             self._drop(number)
 
     def _restored(self, message: Restored) -> None:
         self._drop(message.partition)
-        part = Partition(message.partition, message.epoch, message.next_offset, self._clock.now())
+        part = Partition(message.partition, message.epoch, message.next_offset)
         self.partitions[message.partition] = part
         self._accounts.set_share(len(self.partitions), self._log.partitions)
+        self._wakes.load(part, part.load(message.states, self._clock.now()))
+        part.answers = self._kept.pop(part.number, {})
+        if part.has_foreign(self._log.partitions, self._settings.partitioner):
+            sentence = partitions_moved(self._settings)
+            log.critical("%s", sentence)
+            self._fatal(sentence)
+
+    def _taking_up(self) -> bool:
+        return any(part.to_take_up for part in self.partitions.values())
+
+    def _take_up_some(self) -> None:
         now = self._clock.now()
-        loaded = list(part.load(message.states, now))
-        self._refuse_foreign(part)
-        self._wakes.load(part, ((key, at) for key, at, at_once in loaded if at < FOREVER and not at_once))
-        for key, _, at_once in loaded:
-            if at_once:
-                self._take_up(part, key, now)
-
-    def _refuse_foreign(self, part: Partition) -> None:
-        """Refuse to go on where states lie in another partition than their streams' records would come to.
-
-        That is so when verdict and state topic were both enlarged. A few keys tell.
-        """
-        for key in islice(part.raw, FOREIGN_SAMPLE):
-            if home_partition(key.encode(), self._log.partitions, self._settings.partitioner) != part.number:
-                self._fatal(partitions_moved(self._settings))
-                return
+        for part in self.partitions.values():
+            while part.to_take_up and self._steps < BATCH_STEPS:
+                self._take_up(part, part.to_take_up.popitem()[0], now)
 
     def _take_up(self, part: Partition, key: str, now: Millis) -> None:
         """Go on with a stream that had something open, or calls that still count, when it was left."""
+        part.to_take_up.pop(key, None)
         state = part.state(key)
-        self._accounts.seed(state, now, self._mine.get(part.number))
-        for name, target in state.targets.items():
-            kept = self._kept.pop(target.call.id, None) if target.call is not None else None
-            if kept is not None:
-                self._step(part, key, self._event(name, *kept), now)
+        self._accounts.seed(state, now, self._counted.get(part.number, 0), part.answers)
+        for target in state.targets.values():
+            answer = part.answers.pop(target.call.id, None) if target.call is not None else None
+            if answer is not None:
+                self._step(part, key, answer, now)
         self._step(part, key, stream.Restored(self._accounts.in_flight(state)), now)
 
     def _drop(self, number: int) -> None:
@@ -361,7 +351,11 @@ class Engine:
         if part is None:
             return
         self._accounts.drop_partition(number)
-        self._mine[number] = (part.since, self._clock.now())
+        if part.to_take_up:
+            self._kept[number] = part.answers
+        else:
+            self._counted[number] = self._clock.now()
+        self._going = [left for granted in self._going if (left := self._without(granted, number)).calls]
         kept = []
         for granted in self._batch.granted:
             if any(origin[0] == number for origin in granted.origins):
@@ -374,13 +368,22 @@ class Engine:
             self._steps, self._gather_until = 0, None
         self._accounts.set_share(len(self.partitions), self._log.partitions)
 
+    def _without(self, granted: Granted, lost: int) -> Granted:
+        """Return what is left of a submitted request: no lost call was sent, committed or not."""
+        left = granted.only(lambda number, _: number != lost)
+        self._accounts.narrowed(granted, left)
+        for call, (number, _, _, target) in zip(granted.calls, granted.origins, strict=True):
+            if number == lost:
+                self._keep(number, stream.Answered(target, call.id, NEVER_SENT, None, 0))
+        return left
+
     def _take_back(self, granted: Granted, lost: int) -> None:
         """Undo the uncommitted grants of a request that shared a lost partition: they never left."""
         for call, (number, _, key, target) in zip(granted.calls, granted.origins, strict=True):
             part = self.partitions.get(number)
             if number != lost and part is not None:
-                outcome = Unreachable(detail="It was never sent.")
-                self._step(part, key, stream.Answered(target, call.id, outcome, None, 0), self._clock.now())
+                answer = stream.Answered(target, call.id, NEVER_SENT, None, 0)
+                self._step(part, key, answer, self._clock.now())
 
     # -- the journal -----------------------------------------------------------------------------------
 
@@ -392,8 +395,6 @@ class Engine:
             return
         batch, self._batch, self._steps, self._gather_until = self._batch, Batch(), 0, None
         for number, written in batch.partitions.items():
-            part = self.partitions[number]
-            written.next_offset = part.next_offset
-            written.states = part.seal(self._settings.topics.state)
-        self._submitted = batch
+            written.states = self.partitions[number].seal(self._settings.topics.state)
+        self._submitted, self._going = True, batch.granted
         self._log.submit(batch)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from worker.events.codec import Decoded, Invalid, dead_letter, decode, forward
@@ -31,6 +32,7 @@ class Intake:
         self._settings = settings
         self._metrics = metrics
         self._stop_partition = stop_partition
+        self._consumed = cache(metrics.events_consumed_total.labels)
 
     def read(self, part: Partition, record: Any, partitions: int, now: Millis) -> Decoded | Record:
         """Return the event of a record, or the record to be written instead of handling it here."""
@@ -46,7 +48,7 @@ class Intake:
         home = home_partition(found.stream_key.encode(), partitions, self._settings.partitioner)
         if home != part.number:
             return forward(record.key, record.value, record.headers, home=home, **place)
-        self._metrics.events_consumed_total.labels(_TYPES[type(found.event)]).inc()
+        self._consumed(_TYPES[type(found.event)]).inc()
         return found
 
     def _count_invalid(self, part: Partition) -> None:
@@ -58,7 +60,3 @@ class Intake:
                 part.invalid_in_a_row,
             )
             self._stop_partition(part.number)
-
-    def stopped(self, part: Partition) -> bool:
-        """Whether a partition is stopped for its unreadable records."""
-        return part.invalid_in_a_row >= self._settings.max_invalid_in_a_row

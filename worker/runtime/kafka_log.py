@@ -89,8 +89,13 @@ class KafkaLog:
         self._consumer.stop_partition(partition)
 
     def resume_partition(self, partition: int) -> None:
-        """Let one partition go on."""
+        """Let one partition go on, from what was committed: what was read beyond that was put aside."""
+        self._ownership.read_again(partition)
         self._consumer.resume_partition(partition)
+
+    def stopped(self) -> frozenset[int]:
+        """Return the partitions that are held back one by one."""
+        return self._consumer.stopped()
 
     def caught_up(self) -> bool:
         """Return whether the input of our partitions is read to its end."""

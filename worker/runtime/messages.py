@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from worker.core.outcome import Outcome
+from worker.events.result import Result
 from worker.words import Call, Millis
 
 Headers = Sequence[tuple[str, bytes]]
@@ -95,7 +96,8 @@ class PartitionBatch:
     """What one transaction writes for one partition.
 
     ``states`` holds the last state of each touched stream, already encoded as records.
-    ``next_offset`` is committed in any case, even where it did not move: that is the fence.
+    ``next_offset`` is committed in any case, even where it did not move: that is the fence. ``results``
+    are those among ``records``, to be counted once they are published.
     """
 
     partition: int
@@ -103,6 +105,7 @@ class PartitionBatch:
     next_offset: int
     states: dict[str, Record] = field(default_factory=dict, repr=False)
     records: list[Record] = field(default_factory=list)
+    results: list[Result] = field(default_factory=list, repr=False)
 
 
 @dataclass(slots=True)
@@ -157,6 +160,10 @@ class Log(Protocol):
 
     def stop_partition(self, partition: int) -> None:
         """Hold one partition back."""
+        ...
+
+    def stopped(self) -> frozenset[int]:
+        """Return the partitions that are held back one by one."""
         ...
 
     def caught_up(self) -> bool:

@@ -39,12 +39,7 @@ class Ownership:
         """Take partitions: each gets a new epoch and is restored."""
         with self._lock:
             for partition in partitions:
-                if partition in self._owned:
-                    self._put(Dropped(partition, "assigned again"))
-                self._owned.add(partition)
-                self._epochs[partition] = self._epochs.get(partition, 0) + 1
-                if self._settled:
-                    self._restore(partition, self._epochs[partition])
+                self._take(partition, "assigned again")
 
     def drop(self, partitions: Iterable[int], reason: str) -> None:
         """Give partitions up; what carries their epochs is void."""
@@ -53,6 +48,20 @@ class Ownership:
                 self._owned.remove(partition)
                 self._epochs[partition] += 1
                 self._put(Dropped(partition, reason))
+
+    def read_again(self, partition: int) -> None:
+        """Have a partition of ours restored anew."""
+        with self._lock:
+            if partition in self._owned:
+                self._take(partition, "read again")
+
+    def _take(self, partition: int, reason: str) -> None:
+        if partition in self._owned:
+            self._put(Dropped(partition, reason))
+        self._owned.add(partition)
+        self._epochs[partition] = self._epochs.get(partition, 0) + 1
+        if self._settled:
+            self._restore(partition, self._epochs[partition])
 
     def void(self, reason: str) -> None:
         """Make every epoch void, and keep the partitions: a transaction failed."""

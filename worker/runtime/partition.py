@@ -3,10 +3,12 @@
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 
 from worker.core.holds import FOREVER
 from worker.core.state import StreamState, decode, encode
-from worker.core.stream import Open, Step
+from worker.core.stream import Answered, Open, Step
+from worker.events.partition import Partitioner, home_partition
 from worker.runtime.messages import Headers, Record
 from worker.words import Millis
 
@@ -16,16 +18,16 @@ EAGER_UNTIL = "eager_until"
 decodes it at once, because something is open or its last calls still count in a quota."""
 
 DECODED_KEPT = 2_000
+FOREIGN_SAMPLE = 20
 
 
 @dataclass(slots=True)
 class Partition:
-    """One partition that is ours, since when. ``next_offset`` is the input offset to be committed next."""
+    """One partition that is ours. ``next_offset`` is the input offset to be committed next."""
 
     number: int
     epoch: int
     next_offset: int
-    since: Millis
     raw: dict[str, bytes] = field(default_factory=dict)
     decoded: OrderedDict[str, StreamState] = field(default_factory=OrderedDict)
     unsealed: set[str] = field(default_factory=set)
@@ -35,6 +37,10 @@ class Partition:
     spent: dict[str, Millis] = field(default_factory=dict)
     """Until when a stream's last calls may count in a quota, where they do."""
     invalid_in_a_row: int = 0
+    to_take_up: dict[str, None] = field(default_factory=dict)
+    """The restored streams that had something open, and have not been looked at since."""
+    answers: dict[str, Answered] = field(default_factory=dict)
+    """What became, by call, of what they had under way."""
 
     def state(self, key: str) -> StreamState:
         """Return a stream's state; a new one where nothing is remembered."""
@@ -83,8 +89,8 @@ class Partition:
 
     def load(
         self, states: Sequence[tuple[bytes, bytes, Headers]], now: Millis
-    ) -> Iterator[tuple[str, Millis, bool]]:
-        """Take restored states; yield each stream's key, wake time and whether to look at it at once."""
+    ) -> Iterator[tuple[str, Millis]]:
+        """Take restored states; yield the key and wake time of each stream that need not be taken up."""
         for name, value, headers in states:
             key = name.decode()
             self.raw[key] = value
@@ -94,7 +100,18 @@ class Partition:
                     wake_at = int(text)
                 elif header == EAGER_UNTIL:
                     eager_until = int(text)
-            yield key, wake_at, now < eager_until
+            if now < eager_until:
+                self.to_take_up[key] = None
+            elif wake_at < FOREVER:
+                yield key, wake_at
+
+    def has_foreign(self, partitions: int, partitioner: Partitioner) -> bool:
+        """Tell whether states lie here whose streams' records would come to another partition.
+
+        That is so when verdict and state topic were both enlarged. A few keys tell.
+        """
+        sample = islice(self.raw, FOREIGN_SAMPLE)
+        return any(home_partition(key.encode(), partitions, partitioner) != self.number for key in sample)
 
     def _headers(self, key: str) -> list[tuple[str, bytes]]:
         headers = []
@@ -102,8 +119,7 @@ class Partition:
         if wake_at is not None:
             headers.append((WAKE_AT, b"%d" % wake_at))
         found = self.opens.get(key, _CLOSED)
-        owing = found.busy or found.since is not None
-        eager_until = FOREVER if owing else self.spent.get(key, 0)
+        eager_until = self.spent.get(key, 0) if found == _CLOSED else FOREVER
         if eager_until:
             headers.append((EAGER_UNTIL, b"%d" % eager_until))
         return headers

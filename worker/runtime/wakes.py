@@ -8,12 +8,17 @@ from worker.core.stream import Step
 from worker.runtime.partition import Partition
 from worker.words import Millis
 
+SLACK = 1_000
+"""How many entries that no longer count are let lie, beside as many as do count."""
+
+_Entry = tuple[Millis, int, int, str]
+
 
 class Wakes:
     """The wake times of all streams. ``Partition.wakes`` says which entry of a stream counts."""
 
     def __init__(self) -> None:
-        self._heap: list[tuple[Millis, int, int, str]] = []
+        self._heap: list[_Entry] = []
 
     def plan(self, part: Partition, key: str, step: Step) -> None:
         """Plan a stream's next wake as its step says; a quiet step can only make it earlier."""
@@ -26,6 +31,12 @@ class Wakes:
             heappush(self._heap, (at, part.number, part.epoch, key))
         else:
             del part.wakes[key]
+
+    def soon(self, part: Partition, key: str, now: Millis) -> None:
+        """Have a stream looked at as soon as there is room."""
+        if part.wakes.get(key, FOREVER) > now:
+            part.wakes[key] = now
+            heappush(self._heap, (now, part.number, part.epoch, key))
 
     def load(self, part: Partition, wakes: Iterable[tuple[str, Millis]]) -> None:
         """Take the wake times of a restored partition."""
@@ -40,10 +51,19 @@ class Wakes:
 
     def pop(self, now: Millis, partitions: Mapping[int, Partition]) -> tuple[Partition, str] | None:
         """Return the next stream that is due, or None."""
+        if len(self._heap) > 2 * sum(len(part.wakes) for part in partitions.values()) + SLACK:
+            self._heap = [entry for entry in self._heap if _counts(entry, partitions)]
+            heapify(self._heap)
         while self._heap and self._heap[0][0] <= now:
-            at, number, epoch, key = heappop(self._heap)
-            part = partitions.get(number)
-            if part is not None and part.epoch == epoch and part.wakes.get(key) == at:
+            entry = heappop(self._heap)
+            if _counts(entry, partitions):
+                part, key = partitions[entry[1]], entry[3]
                 del part.wakes[key]
                 return part, key
         return None
+
+
+def _counts(entry: _Entry, partitions: Mapping[int, Partition]) -> bool:
+    at, number, epoch, key = entry
+    part = partitions.get(number)
+    return part is not None and part.epoch == epoch and part.wakes.get(key) == at

@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -18,6 +20,11 @@ def kafka(broker: Broker) -> Kafka:
 
 @pytest.fixture
 def stage(kafka: Kafka, tmp_path: Path) -> Iterator[Callable[..., Stage]]:
-    """Open a stage; it takes the keyword arguments of Stage."""
+    """Open a stage; it takes the keyword arguments of Stage. ``topics_exist``: let it make none."""
     with ExitStack() as stages:
-        yield lambda **given: stages.enter_context(Stage(tmp_path, kafka, **given))
+
+        def build(*, topics_exist: bool = False, **given: Any) -> Stage:
+            ours = replace(kafka, topics_exist=topics_exist)
+            return stages.enter_context(Stage(tmp_path, ours, **given))
+
+        yield build

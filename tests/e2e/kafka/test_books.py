@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.e2e.kafka import play
+from tests.e2e.playing import now
 from worker.sandbox import load
 from worker.sandbox.stage import Stage
 from worker.words import Millis
@@ -16,10 +17,10 @@ def test_two_thousand_verdicts_while_one_answer_in_ten_goes_wrong(stage: Callabl
     theatre = stage(changes=play.CHANGES, simulators=play.SIMULATORS, script=play.FAULTS)
     worker = theatre.start_worker()
     play.ready(worker)
-    events = load.build(1, 2000, play.now())
+    events = load.build(1, 2000, now())
     play.play(theatre, events)
     play.balanced(theatre, events, [worker], 150)
-    assert not play.unexplained(theatre.vendor_log())
+    assert not play.unexplained(events, theatre.vendor_log())
 
 
 def test_a_worker_that_is_killed_twice(stage: Callable[..., Stage]) -> None:
@@ -29,11 +30,11 @@ def test_a_worker_that_is_killed_twice(stage: Callable[..., Stage]) -> None:
     crashes: list[Millis] = []
 
     def crash() -> None:
-        crashes.append(play.now())
+        crashes.append(now())
         workers[-1].kill()
         workers.append(theatre.start_worker())
 
-    events = load.build(2, 2000, play.now(), 8_000)
+    events = load.build(2, 2000, now(), 8_000)
     play.play(theatre, events, [(4_000, crash), (10_000, crash)])
     play.balanced(theatre, events, workers[-1:], 150)
-    assert not play.unexplained(theatre.vendor_log(), crashes)
+    assert not play.unexplained(events, theatre.vendor_log(), crashes)

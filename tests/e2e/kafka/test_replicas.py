@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from tests.e2e.kafka import play
+from tests.e2e.playing import now, wait_for
 from worker.events.partition import home_partition
 from worker.sandbox import load
 from worker.sandbox.stage import Stage
@@ -28,10 +29,10 @@ def test_one_dies_for_good_and_one_is_replaced(stage: Callable[..., Stage], repl
     workers = [theatre.start_worker(f"w{n}") for n in range(replicas)]
     for worker in workers:
         play.ready(worker)
-    crashes: list[Millis] = []
+    everyone, crashes = list(workers), []
 
     def die() -> None:
-        crashes.append(play.now())
+        crashes.append(now())
         workers.pop(0).kill()
 
     def replace() -> None:
@@ -39,22 +40,13 @@ def test_one_dies_for_good_and_one_is_replaced(stage: Callable[..., Stage], repl
         old.terminate()
         assert old.wait(30) == 0
         workers.append(theatre.start_worker(f"w{replicas - 1}"))
+        everyone.append(workers[-1])
 
-    events = load.build(10 + replicas, 600, play.now(), 6_000)
+    events = load.build(10 + replicas, 600, now(), 6_000)
     play.play(theatre, events, [(2_500, die), (4_000, replace)])
     play.balanced(theatre, events, workers, 120)
-    assert not play.unexplained(theatre.vendor_log(), crashes)
-
-
-def restored(worker: WorkerProcess, since: Millis) -> dict[int, Millis]:
-    """Return when a worker got each partition for the first time since a moment, from its log."""
-    found: dict[int, Millis] = {}
-    for line in play.logged(worker):
-        words = str(line["message"]).split()
-        at = round(datetime.fromisoformat(str(line["time"])).timestamp() * 1000)
-        if words[:2] == ["restored", "partition"] and at >= since:
-            found.setdefault(int(words[2].rstrip(":")), at)
-    return found
+    moves = [at for worker in everyone for at, _ in play.restored(worker)]
+    assert not play.unexplained(events, theatre.vendor_log(), [*crashes, *moves])
 
 
 @contextmanager
@@ -79,18 +71,19 @@ def test_a_frozen_replica_makes_no_call_for_what_it_has_lost(stage: Callable[...
         other = theatre.start_worker("w2")
         play.ready(frozen)
         play.ready(other)
-        play.wait_for(lambda: len(restored(other, 0)) == 2, 20, "the partitions are shared")
+        wait_for(lambda: len(play.restored(other)) == 2, 20, "the partitions are shared")
         events = play.verdicts(600, "hw")
         play.play(theatre, events)
         time.sleep(3)
         os.kill(frozen.pid, signal.SIGSTOP)
-        stopped = play.now()
-        play.wait_for(lambda: len(restored(other, stopped)) == 2, 20, "the other replica takes over")
+        stopped = now()
+        wait_for(lambda: len(play.restored(other, stopped)) == 2, 20, "the other replica takes over")
         time.sleep(2)
         os.kill(frozen.pid, signal.SIGCONT)
-        thawed = play.now()
+        thawed = now()
         play.balanced(theatre, events, [other, frozen], 60)
-        again = restored(frozen, thawed)
+        again = {number: at for at, number in reversed(play.restored(frozen, thawed))}
+        moves = [at for worker in (other, frozen) for at, _ in play.restored(worker)]
     calls = [call for call in theatre.vendor_log() if call["account"] == "frozen-key"]
     before = [call for call in calls if call["at_ms"] < stopped]
     after = [call for call in calls if call["at_ms"] > thawed]
@@ -100,4 +93,4 @@ def test_a_frozen_replica_makes_no_call_for_what_it_has_lost(stage: Callable[...
         home = home_partition(f"hw/{call['stream']}".encode(), 4, "murmur2")
         assert home in again, "it never got this partition again"
         assert call["at_ms"] >= again[home]
-    assert not play.unexplained(theatre.vendor_log(), [stopped])
+    assert not play.unexplained(events, theatre.vendor_log(), [stopped, *moves])

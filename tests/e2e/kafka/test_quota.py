@@ -1,0 +1,67 @@
+"""A vendor's quota under a backlog: never exceeded, hardly ever idle, also over a crash."""
+
+import logging
+from collections.abc import Callable
+
+import pytest
+
+from tests.e2e.kafka import play
+from tests.e2e.playing import now, wait_for
+from worker.sandbox.stage import Stage
+from worker.words import Millis
+
+pytestmark = pytest.mark.kafka
+log = logging.getLogger(__name__)
+
+LIMIT, WINDOW = 100, 5_000
+CHANGES = {
+    "policy": {"verify": "off"},
+    # Without a reserve, which is for critical calls, every slot is for everyone.
+    "accounts": {"hw": {"quotas": {"block": f"{LIMIT}/{WINDOW}ms"}, "reserve": "0%", "concurrency": 25}},
+}
+SIMULATORS = {"huawei": {"quotas": {"block": [(LIMIT, WINDOW)]}}}
+
+
+def used(theatre: Stage) -> float:
+    """Return the part of the capacity that was used while there was work: 1 if no slot was ever late.
+
+    The first window's burst is taken for granted; each later one may come as soon as a window has passed.
+    """
+    arrivals: list[Millis] = sorted(
+        call["at_ms"] for call in theatre.vendor_log() if call["operation"] == "block"
+    )
+    return (len(arrivals) - LIMIT) / LIMIT * WINDOW / (arrivals[-1] - arrivals[LIMIT - 1])
+
+
+def test_a_backlog_uses_what_the_quota_allows_and_no_more(stage: Callable[..., Stage]) -> None:
+    theatre = stage(changes=CHANGES, simulators=SIMULATORS)
+    worker = theatre.start_worker()
+    play.ready(worker)
+    events = play.verdicts(1_200, "hw")
+    play.play(theatre, events)
+    play.balanced(theatre, events, [worker], 120)
+    ratio = used(theatre)
+    log.info("%.1f %% of the quota was used", 100 * ratio)
+    assert ratio >= 0.95
+
+
+def test_a_restart_neither_exceeds_the_quota_nor_waits_it_out(stage: Callable[..., Stage]) -> None:
+    theatre = stage(changes=CHANGES, simulators=SIMULATORS)
+    worker = theatre.start_worker()
+    play.ready(worker)
+    events = play.verdicts(600, "hw")
+    play.play(theatre, events)
+    wait_for(lambda: len(theatre.vendor_log()) >= 250, 30, "some of the backlog is worked off")
+    crashed: Millis = now()
+    worker.kill()
+    worker = theatre.start_worker()
+    play.balanced(theatre, events, [worker], 60)
+    calls = theatre.vendor_log()
+    first = min(call["at_ms"] for call in calls if call["at_ms"] > crashed)
+    log.info(
+        "%.1f %% of the quota was used; the first call %d ms after the crash",
+        100 * used(theatre),
+        first - crashed,
+    )
+    assert used(theatre) >= 0.8
+    assert not play.unexplained(events, calls, [crashed])
