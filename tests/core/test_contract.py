@@ -350,6 +350,30 @@ def test_a_block_that_cannot_be_lifted_is_not_told_as_lifted() -> None:
     assert results[0].error.kind == "unsupported"
 
 
+def test_a_ban_of_unknown_end_that_cannot_be_asked_about_is_set_anew() -> None:
+    m = Machine({"hw": serving("forbid", "lift")})
+    m.verdict()
+    (call,) = m.grant()
+    m.answered(call, Unknown())
+    m.command("extend", until=format_rfc3339(NOW + 2 * HOUR))
+    outcomes: list[Outcome] = [AlreadySo(), Done(), Done()]
+    m.answer = lambda call: outcomes.pop(0)
+    m.now += SECOND
+    assert ("v1", "applied*") in said(m.run())
+    assert purposes(m.calls) == ["forbid", "forbid", "lift", "forbid"]
+    assert m.calls[-1].until == NOW + 2 * HOUR
+
+
+def test_a_covered_cut_leaves_the_stream_to_a_ban_that_is_still_wanted() -> None:
+    m = Machine()
+    m.verdict("violence")
+    m.verdict()
+    m.verdict("spam")
+    m.verdict(kind="withdraw", withdraws="v1")
+    m.run()
+    assert purposes(m.calls) == ["forbid"]
+
+
 # -- reads ---------------------------------------------------------------------------------------------
 
 

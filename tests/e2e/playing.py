@@ -11,8 +11,12 @@ from worker.sandbox.load import Load, build
 from worker.sandbox.stage import ACCOUNTS, Incoming, Stage
 from worker.words import Millis
 
-BRISK = {"kafka": {"session_timeout": "4s"}, "policy": {"verify": {"after": ["500ms", "1s", "3s"]}}}
-"""Changes to the stage's configuration: rebalances and verifications that do not take their time."""
+BRISK = {
+    "kafka": {"session_timeout": "4s"},
+    "accounts": {name: {"timeout_s": 1} for name in ACCOUNTS},
+    "policy": {"verify": {"after": ["500ms", "1s", "3s"]}},
+}
+"""Changes to the stage's configuration: nothing that is waited for takes its time."""
 
 
 def now() -> Millis:

@@ -153,4 +153,4 @@ def test_too_many_bad_records_stop_the_partition_and_turn_readiness_red(
     wait_for(lambda: outcomes(stage.results(), "goes-on"), 30, "another partition goes on")
     assert outcomes(stage.results(), "held-back") == []
     assert len(stage.dead_letters()) == 5
-    assert worker.metrics("moderation_parked", reason="invalid_records") == 1
+    wait_for(lambda: worker.metrics("moderation_parked", reason="invalid_records") == 1, 10, "the gauge")

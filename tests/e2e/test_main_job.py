@@ -42,7 +42,7 @@ def test_the_books_balance_whatever_the_vendors_do(make_stage: MakeStage) -> Non
     stage = make_stage(changes=BRISK, script=FAULTS)
     load = set_up(stage, seed=7, events=300)
     worker = stage.start_worker(until_idle=2)
-    pour(stage, records(load), seconds=6)
+    pour(stage, records(load), seconds=4)
     assert worker.wait(90) == 0
     found = books(stage, load)
     assert problems(found) == []
@@ -83,16 +83,16 @@ def test_a_quota_is_used_up_and_never_exceeded(make_stage: MakeStage) -> None:
 def test_a_worker_that_was_killed_loses_nothing(make_stage: MakeStage) -> None:
     slow = {"operation": ["block", "forbid"], "effect": "delay_ms", "ms": 700}
     stage = make_stage(changes=BRISK, script=[*FAULTS, slow])
-    load = set_up(stage, seed=8, events=200)
+    load = set_up(stage, seed=8, events=150)
     given = records(load)
     worker = stage.start_worker()
-    pour(stage, given[: len(given) // 2], seconds=2)
+    pour(stage, given[: len(given) // 2], seconds=1)
     wait_for(lambda: under_way(stage) and stage.results(), 30, "calls under way and some results")
     worker.kill()
     interrupted = under_way(stage)
     assert interrupted
     again = stage.start_worker(until_idle=2)
-    pour(stage, given[len(given) // 2 :], seconds=2)
+    pour(stage, given[len(given) // 2 :], seconds=1)
     assert again.wait(90) == 0
     assert problems(books(stage, load), repeats=True) == []
     assert not under_way(stage)
@@ -121,12 +121,12 @@ def test_sigterm_lets_a_call_under_way_end_and_tells_its_result(make_stage: Make
 
 def test_two_workers_share_the_work_and_the_books_balance_when_one_is_killed(make_stage: MakeStage) -> None:
     stage = make_stage(changes=BRISK, script=FAULTS)
-    load = set_up(stage, seed=9, events=200)
+    load = set_up(stage, seed=9, events=150)
     given = records(load)
     workers = {name: stage.start_worker(name) for name in ("w1", "w2")}
     wait_for(lambda: all(w.get("/readyz")[0] == 200 for w in workers.values()), 60, "both are ready")
     half = len(given) // 2
-    pour(stage, given[:half], seconds=3)
+    pour(stage, given[:half], seconds=2)
     wait_for(
         lambda: {result["worker"]["instance"] for result in stage.results()} == set(workers),
         60,
@@ -134,7 +134,7 @@ def test_two_workers_share_the_work_and_the_books_balance_when_one_is_killed(mak
     )
     workers["w1"].kill()
     killed_at = now()
-    pour(stage, given[half:], seconds=3)
+    pour(stage, given[half:], seconds=2)
     owed = {event for event, debt in load.owed.items() if debt.accounts}
     wait_for(
         lambda: owed <= {event for event, _ in answered(stage.results())}, 90, "w2 answers the rest", 0.5

@@ -53,7 +53,7 @@ def test_a_refused_login_turns_readiness_red_and_its_verdicts_wait(make_stage: M
     assert 'account "cdn"' in text
     wait_for(lambda: outcomes(stage.results(), "v2") == ["applied*"], 30, "other accounts go on")
     assert worker.get("/healthz")[0] == 200
-    assert worker.metrics("moderation_parked", reason="account") == 1
+    wait_for(lambda: worker.metrics("moderation_parked", reason="account") == 1, 10, "the gauge shows it")
 
 
 def test_neither_stream_names_nor_secrets_get_into_logs_or_pages(make_stage: MakeStage) -> None:
@@ -61,7 +61,7 @@ def test_neither_stream_names_nor_secrets_get_into_logs_or_pages(make_stage: Mak
     accounts = {"accounts": {"sandbox-key": secret}}
     stage = make_stage(
         changes={
-            **BRISK,
+            "policy": BRISK["policy"],
             "accounts": {
                 "hw": {"secret_key": secret},
                 "ali": {"access_key_secret": secret},

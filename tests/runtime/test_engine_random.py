@@ -186,7 +186,6 @@ class Life:
         )
         assert told == self.due, "one terminal result for each verdict and target"
         assert w.slots_taken() == w.accounts.under_way() == 0, "every slot was given back"
-        assert not w.engine._going
         for p in range(3):
             assert w.offsets[p] == len(w.input[p])
             for record in w.states[p].values():
