@@ -183,7 +183,7 @@ def restore(servers: str, prefix: str, states: list[Record]) -> tuple[float, flo
         settings,
         put=inbox.put,
         on_fatal=print,
-        observer=SimpleNamespace(on_commit=lambda seconds: None, on_reset=lambda reason: None),  # noqa: ARG005 - nobody counts
+        observer=SimpleNamespace(on_commit=print, on_reset=print),  # there should be neither
     )
     made = engine(inbox, settings, log, lambda granted: None, parts(1_000_000))  # noqa: ARG005 - none comes
     log.start()

@@ -124,8 +124,11 @@ class Watched(Machine):
         """What did not work is not needed again in the same moment."""
         need, known = done.needs.get(event.target), before.targets.get(event.target)
         call = known.call if known is not None else None
+        reading = known.reading if known is not None else None
         if need is None or not isinstance(event.outcome, Throttled | Unreachable | Unknown):
             return
+        if need.purpose in READS and (reading is None or call is None or call.at < reading.since):
+            return  # another reading has begun since; what was asked before is not its own
         if call is not None and call.id == event.call and call.purpose == need.purpose:
             wait = event.outcome.retry_after if isinstance(event.outcome, Throttled) else None
             assert need.not_before >= self.now + (wait or 0) + 100, (need, call.purpose)

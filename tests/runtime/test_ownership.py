@@ -46,6 +46,17 @@ def test_a_dropped_partition_is_void_and_comes_back_under_a_new_epoch() -> None:
     assert world.inbox == [restored(0, 1), Dropped(0, "revoked")]
 
 
+def test_a_partition_that_is_read_again_is_void_until_it_is_restored() -> None:
+    world = World()
+    world.ownership.settle()
+    world.ownership.assign([0])
+    world.ownership.read_again(0)
+    world.ownership.read_again(7)
+    assert world.inbox == [Dropped(0, "read again")]
+    assert world.ownership.owned() == {0: 2}
+    assert world.restores == [(0, 1), (0, 2)]
+
+
 def test_a_failed_transaction_makes_every_epoch_void_but_keeps_the_partitions() -> None:
     world = World()
     world.ownership.settle()
