@@ -120,7 +120,7 @@ def _summary(found: Sequence[str]) -> str:
 
 
 DURABLE_AFTER: Millis = 3_000
-"""By then an answer is durable: a call so long before a crash, or before its partition moved, is not repeated."""
+"""By then an answer is durable: a call so long before a crash, or a move of its partition, is not repeated."""
 _KEY = re.compile(rb'"key": "[^"/]+/([^"]+)"')
 
 

@@ -6,7 +6,6 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
 
 import pytest
 import yaml
@@ -17,7 +16,6 @@ from worker.events.partition import home_partition
 from worker.sandbox import load
 from worker.sandbox.stage import Stage
 from worker.sandbox.worker_process import WorkerProcess
-from worker.words import Millis
 
 pytestmark = pytest.mark.kafka
 log = logging.getLogger(__name__)
