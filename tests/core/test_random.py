@@ -127,7 +127,7 @@ class Watched(Machine):
         reading = known.reading if known is not None else None
         if need is None or not isinstance(event.outcome, Throttled | Unreachable | Unknown):
             return
-        if need.purpose in READS and (reading is None or call is None or call.at < reading.since):
+        if need.purpose in READS and (reading is None or need.since != reading.since):
             return  # another reading has begun since; what was asked before is not its own
         if call is not None and call.id == event.call and call.purpose == need.purpose:
             wait = event.outcome.retry_after if isinstance(event.outcome, Throttled) else None

@@ -20,7 +20,7 @@ def test_two_thousand_verdicts_while_one_answer_in_ten_goes_wrong(stage: Callabl
     events = load.build(1, 2000, now())
     play.play(theatre, events)
     play.balanced(theatre, events, [worker], 150)
-    assert not play.unexplained(events, theatre.vendor_log())
+    assert not play.unexplained(theatre, events)
 
 
 def test_a_worker_that_is_killed_twice(stage: Callable[..., Stage]) -> None:
@@ -37,4 +37,4 @@ def test_a_worker_that_is_killed_twice(stage: Callable[..., Stage]) -> None:
     events = load.build(2, 2000, now(), 8_000)
     play.play(theatre, events, [(4_000, crash), (10_000, crash)])
     play.balanced(theatre, events, workers[-1:], 150)
-    assert not play.unexplained(events, theatre.vendor_log(), crashes)
+    assert not play.unexplained(theatre, events, crashes)

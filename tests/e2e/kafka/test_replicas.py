@@ -44,7 +44,7 @@ def test_one_dies_for_good_and_one_is_replaced(stage: Callable[..., Stage], repl
     play.play(theatre, events, [(2_500, die), (4_000, replace)])
     play.balanced(theatre, events, workers, 120)
     moves = [at for worker in everyone for at, _ in play.restored(worker)]
-    assert not play.unexplained(events, theatre.vendor_log(), [*crashes, *moves])
+    assert not play.unexplained(theatre, events, [*crashes, *moves])
 
 
 @contextmanager
@@ -91,4 +91,4 @@ def test_a_frozen_replica_makes_no_call_for_what_it_has_lost(stage: Callable[...
         home = home_partition(f"hw/{call['stream']}".encode(), 4, "murmur2")
         assert home in again, "it never got this partition again"
         assert call["at_ms"] >= again[home]
-    assert not play.unexplained(events, theatre.vendor_log(), [stopped, *moves])
+    assert not play.unexplained(theatre, events, [stopped, *moves])
