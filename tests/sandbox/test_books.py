@@ -197,8 +197,8 @@ def test_what_balances_balances() -> None:
             "the vendor has a ban of room at huawei; the worker does not know of it",
         ),
         (
-            lambda b: b.vendor_state["huawei"]["bans"][0].update(until=END + 2_000),
-            "the ban of room at huawei ends +2000 ms from what the worker believes",
+            lambda b: b.vendor_state["huawei"]["bans"][0].update(until=END + 61_000),
+            "the ban of room at huawei ends +61000 ms from what the worker believes",
         ),
     ],
 )

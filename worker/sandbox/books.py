@@ -15,8 +15,9 @@ from worker.sandbox.load import Owed
 from worker.vendors import load_spec
 from worker.words import READS, Millis, Purpose
 
-GRAIN: Millis = 1_000
-"""Ends that differ by no more than this are the same: vendors count in seconds."""
+SLACK: Millis = 60_000
+"""Ends that differ by no more than this are as good as the same: the usual ``policy.absorb_slack``. Where an
+answer was lost and the vendor tells no ends, nobody can know better than that."""
 SOON: Millis = 5_000
 """What ends so soon may have ended at one side and not yet at the other."""
 
@@ -208,7 +209,7 @@ def in_force(
         sure = place not in unsure and (until is None or until > now + SOON)
         if sure and place not in real:
             yield f"the worker believes in a {_named(place)}; the vendor does not have it"
-        elif until is not None and place in real and abs(real[place] - until) > GRAIN:
+        elif until is not None and place in real and abs(real[place] - until) > SLACK:
             yield f"the {_named(place)} ends {real[place] - until:+} ms from what the worker believes"
     for place in real:
         if place not in believed:
