@@ -11,7 +11,8 @@ from itertools import pairwise
 from typing import Any
 
 from tests.e2e.playing import books, now, verdict, wait_for
-from worker.sandbox.books import GRAIN, Json, answers, problems
+from worker.core.holds import GRAIN
+from worker.sandbox.books import Json, answers, problems
 from worker.sandbox.load import ACTED, Load, Owed
 from worker.sandbox.stage import Stage, plain
 from worker.sandbox.worker_process import WorkerProcess
