@@ -1,6 +1,7 @@
 """A flood: per-frame verdicts become one vendor call for each stream, and one result for each verdict.
 
 The real worker on Apache Kafka, with a simulated vendor that counts its calls. All verdicts appear at once.
+The ban is for good: one with an end would be moved on, rightly, as later frames ask for a later end.
 What came out is counted from the results topic and from the vendor's log, not from the worker.
 """
 
@@ -15,7 +16,7 @@ from worker.sandbox.stage import Stage
 STREAMS, FRAMES = 2_000, 100
 CHANGES = {
     "policy": {
-        "rules": [{"name": "frames", "then": {"action": "forbid", "for": "1h", "verify": "off"}}],
+        "rules": [{"name": "frames", "then": {"action": "forbid", "for": "permanent", "verify": "off"}}],
         "verify": "off",
     }
 }

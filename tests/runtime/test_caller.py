@@ -22,6 +22,7 @@ from prometheus_client import CollectorRegistry
 
 from worker import __version__
 from worker.core.outcome import Done, Facts, Observed, Outcome, Refused, Unknown, Unreachable
+from worker.runtime import caller
 from worker.runtime.caller import CONNECTIONS, LARGEST, Caller
 from worker.runtime.clock import SystemClock
 from worker.runtime.messages import Answered, Granted
@@ -382,6 +383,18 @@ def test_a_connection_the_server_closed_is_not_used_again() -> None:
             assert made.outcome() == Done(detail="c0: 200")
             assert closed.acquire(timeout=5)
     assert server.connections == 3
+
+
+def test_a_request_that_is_cut_off_before_it_begins_blocks_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """httpcore never frees the place it had just given to a request cancelled while it closed another."""
+    monkeypatch.setattr(caller._LIMITS, "keepalive_expiry", 0.01)
+    with serving(answering(OK)) as server, rig(Fake(f"http://127.0.0.1:{server.port}/")) as made:
+        settings = made.caller._accounts["acc"].settings
+        for timeout in (3_000, 0) * (CONNECTIONS + 1) + (3_000,):
+            object.__setattr__(settings, "timeout", timeout)
+            outcome = made.outcome()
+            assert isinstance(outcome, Done if timeout else Unreachable)
+            time.sleep(0.03)
 
 
 def test_calls_under_way_are_bounded_and_spread_over_small_transports() -> None:

@@ -20,12 +20,11 @@ size: each account has as many transports, of ``CONNECTIONS`` each, as its calls
 import asyncio
 import logging
 import secrets
-import socket
 import ssl
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
@@ -33,9 +32,10 @@ import httpx
 from worker import __version__
 from worker.core.outcome import Outcome, Refused, Unknown, Unreachable, Wire, word
 from worker.runtime.clock import Clock
-from worker.runtime.logs import chain, frames
+from worker.runtime.logs import frames
 from worker.runtime.messages import Answered, Granted
 from worker.runtime.metrics import Metrics
+from worker.runtime.unconnected import why_not_connected
 from worker.settings import AccountSettings
 from worker.vendors.base import InProcess, Request, Response, Vendor
 from worker.words import Call, Millis, Purpose
@@ -225,9 +225,8 @@ class Caller:
         if request.url.scheme != "https" and not account.settings.allow_insecure:
             return (Refused("config", detail="the endpoint is not https (allow_insecure)"),) * everyone, False
         try:
-            async with asyncio.timeout(account.settings.timeout / 1000):
-                with account.transport() as transport:
-                    response = await _exchange(transport, request)
+            async with asyncio.timeout(account.settings.timeout / 1000), account.transport() as transport:
+                response = await _exchange(transport, request)
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - cancelled by stop alone
             return (_failed(error, progress, account.settings.timeout),) * everyone, True
         return tuple(self._read(account.vendor, call, response) for call in granted.calls), True
@@ -264,19 +263,31 @@ class _Account:
         self.waiting: deque[Granted] = deque()
         self._tls = tls
         self._transports: dict[httpx.AsyncHTTPTransport, int] = {}
+        self._spoiled: set[httpx.AsyncHTTPTransport] = set()
 
-    @contextmanager
-    def transport(self) -> Iterator[httpx.AsyncHTTPTransport]:
-        """Lend the least busy transport; a new one if all are full."""
-        least = min(self._transports, key=self._transports.__getitem__, default=None)
+    @asynccontextmanager
+    async def transport(self) -> AsyncIterator[httpx.AsyncHTTPTransport]:
+        """Lend the least busy transport; a new one if all are full.
+
+        One whose request was cancelled is not lent again: httpcore may keep that connection's place for ever.
+        """
+        sound = self._transports.keys() - self._spoiled
+        least = min(sound, key=self._transports.__getitem__, default=None)
         if least is None or self._transports[least] >= CONNECTIONS:
             least = httpx.AsyncHTTPTransport(verify=self._tls, trust_env=False, limits=_LIMITS)
             self._transports[least] = 0
         self._transports[least] += 1
         try:
             yield least
+        except asyncio.CancelledError:
+            self._spoiled.add(least)
+            raise
         finally:
             self._transports[least] -= 1
+            if least in self._spoiled and not self._transports[least]:
+                del self._transports[least]
+                self._spoiled.remove(least)
+                await least.aclose()
 
     async def close(self) -> None:
         """Close the connections."""
@@ -352,7 +363,7 @@ def _failed(error: BaseException, progress: _Progress, timeout: Millis) -> Outco
     if isinstance(error, httpx.LocalProtocolError):  # httpcore raises it for the head alone, unsent
         return Refused("internal", detail="the request is not valid HTTP")
     if not progress.left:
-        return Unreachable(detail=_why_not_connected(error, timeout))
+        return Unreachable(detail=why_not_connected(error, timeout))
     match error:
         case TimeoutError():
             return Unknown(detail=f"no complete answer within {timeout} ms")
@@ -366,25 +377,6 @@ def _failed(error: BaseException, progress: _Progress, timeout: Millis) -> Outco
             return Unknown(detail="the connection broke after sending")
     log.error("an exchange failed", extra={"error": type(error).__name__, "at": frames(error)})
     return Unknown(detail="the exchange failed")
-
-
-def _why_not_connected(error: BaseException, timeout: Millis) -> str:
-    """Return why there was no connection, from the first known cause down the chain."""
-    for cause in chain(error):
-        match cause:
-            case TimeoutError():
-                return f"no connection within {timeout} ms"
-            case asyncio.CancelledError():
-                return "no connection before the worker shut down"
-            case ssl.SSLCertVerificationError():
-                return f"the vendor's certificate was not accepted: {cause.verify_message}"
-            case ssl.SSLError():
-                return "the TLS handshake failed"
-            case socket.gaierror():
-                return "the endpoint's name was not found"
-            case ConnectionRefusedError():
-                return "the connection was refused"
-    return "no connection could be made"
 
 
 def _too_late(call: Call, now: Millis) -> bool:

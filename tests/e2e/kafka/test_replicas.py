@@ -63,7 +63,7 @@ def test_a_frozen_replica_makes_no_call_for_what_it_has_lost(stage: Callable[...
     theatre = stage(
         simulators={"huawei": {"accounts": keys}},
         script=[{"vendor": "huawei", "operation": "*", "effect": "delay_ms", "ms": 400}],
-        changes={"policy": {"verify": "off"}},
+        changes={"policy": {"verify": "off"}, "kafka": play.CHANGES["kafka"]},
     )
     with signing_as(theatre, "w1", "frozen-key") as frozen:
         other = theatre.start_worker("w2")
@@ -75,7 +75,7 @@ def test_a_frozen_replica_makes_no_call_for_what_it_has_lost(stage: Callable[...
         time.sleep(3)
         os.kill(frozen.pid, signal.SIGSTOP)
         stopped = now()
-        wait_for(lambda: len(play.restored(other, stopped)) == 2, 20, "the other replica takes over")
+        wait_for(lambda: len(play.restored(other, stopped)) == 2, 40, "the other replica takes over")
         time.sleep(2)
         os.kill(frozen.pid, signal.SIGCONT)
         thawed = now()
