@@ -627,6 +627,19 @@ def test_a_cut_whose_stream_came_back_was_still_applied() -> None:
     assert purposes(m.calls).count("cut") == 1, "a cut is never repeated on another broadcast"
 
 
+def test_a_stream_that_is_back_before_the_answer_is_heard_was_cut_too() -> None:
+    m = Machine(policy=CHECKED)
+    vendor = Vendor(m)
+    m.verdict("spam")
+    (call,) = m.grant()
+    vendor(call)
+    vendor.live_since = m.now + SECOND
+    m.now += 2 * SECOND
+    m.answered(call, Done())
+    results = m.wait(3 * MINUTE)
+    assert [(r.outcome, r.terminal, r.reason) for r in results] == [("applied", True, "live_again")]
+
+
 def test_an_unread_verification_ends_as_applied() -> None:
     m = Machine({"hw": serving("forbid", "read_forbid")}, CHECKED)
     m.verdict("violence")

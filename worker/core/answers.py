@@ -199,7 +199,7 @@ def _not_there(turn: Turn, call: UnderWay) -> None:
             turn.state = replace(turn.state, block=None)
         case "cut":
             ban = turn.state.ban and replace(turn.state.ban, live=False)
-            turn.state = replace(turn.state, ban=ban, cut=Cut(turn.now, None, None))
+            turn.state = replace(turn.state, ban=ban, cut=Cut(turn.now, None, None, call.at))
             turn.each(lambda hold: _nothing_to_cut(turn, call, hold))
         case "move_end":
             turn.state = replace(turn.state, ban=None)

@@ -218,7 +218,7 @@ def _check_cut(turn: Turn, facts: Facts, hold: Hold, *, last: bool) -> Hold | No
     if facts.live is False:
         turn.tell(hold, "verified", "The stream is not live.", reason="policy", verified_at=turn.now)
         return None
-    if last and cut is not None and facts.live_since is not None and facts.live_since > cut.at:
+    if last and cut is not None and facts.live_since is not None and facts.live_since > cut.asked_at:
         detail = "The broadcast was ended; the stream has started again since."
         turn.tell(hold, "applied", detail, reason="live_again", terminal=True)
         return None
@@ -245,7 +245,7 @@ def was_cut(turn: Turn, at: Millis, granted_at: Millis) -> None:
     session = cause.session_id if cause else None
     verdict = cause.verdict_id if cause else None
     ban = turn.state.ban and replace(turn.state.ban, live=False)
-    turn.state = replace(turn.state, ban=ban, cut=Cut(at, session, verdict))
+    turn.state = replace(turn.state, ban=ban, cut=Cut(at, session, verdict, granted_at))
     turn.restart_check()
 
     def told(hold: Hold) -> Hold | None:

@@ -135,11 +135,15 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """The last broadcast we ended, and because of what."""
+    """The last broadcast we ended, and because of what.
+
+    ``at``: when we knew. ``asked_at``: when the call was granted; what began since is another broadcast.
+    """
 
     at: Millis
     session_id: str | None
     verdict_id: str | None
+    asked_at: Millis
 
 
 @dataclass(frozen=True, slots=True)

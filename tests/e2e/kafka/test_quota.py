@@ -13,7 +13,7 @@ from worker.words import Millis
 pytestmark = pytest.mark.kafka
 log = logging.getLogger(__name__)
 
-LIMIT, WINDOW = 200, 5_000
+LIMIT, WINDOW = 200, 10_000
 FULL_ENOUGH = 0.6
 """A calm machine uses more than 95 %, which the log tells; a wasted window would still show on a busy one."""
 CHANGES = {
