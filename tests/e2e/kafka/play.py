@@ -7,6 +7,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -121,6 +122,7 @@ def _summary(found: Sequence[str]) -> str:
     return "\n".join([f"{len(found)} problems:", *found[:20]])
 
 
+_spec = cache(load_spec)
 DURABLE_AFTER: Millis = 3_000
 """By then an answer is durable. A call so long before a crash, or before its partition moved, is not
 repeated because of it."""
@@ -159,7 +161,7 @@ def _repeats(calls: Iterable[Json]) -> Iterator[tuple[Json, Json]]:
     """Yield each two writes running that a vendor saw for one stream, with the same end."""
     streams: dict[tuple[Any, ...], list[Json]] = defaultdict(list)
     for call in calls:
-        serves = load_spec(call["vendor"]).operations[call["operation"]].serves
+        serves = _spec(call["vendor"]).operations[call["operation"]].serves
         if not READS.intersection(serves):
             streams[call["vendor"], call["app"], call["stream"]].append(call)
     for made in streams.values():
