@@ -40,6 +40,9 @@ class Case:
         return [ground.verdict(f"v{i}", f"s{i % streams}", self.category) for i in range(number)]
 
 
+JOINING_S = 5.0
+"""How long the worker with a stopwatch in it, whose ops port is not looked for, has to join its group."""
+
 CASES: tuple[Case, ...] = (
     Case("no_action, 500 streams", 500, "fine", target=1.0),
     Case("no_action, each another stream", None, "fine", target=0.6),
@@ -87,7 +90,8 @@ def profiled_worker(scene: Stage, out: Path) -> Iterator[Reader]:
     """Run the worker with a stopwatch in it; SIGUSR1 makes it write to ``out``."""
     group = f"{scene.kafka.prefix}-worker"
     with python("benchmarks.common.profiled", str(scene.configuration()), str(out)) as process:
-        time.sleep(6)
+        wait(out.exists, "the worker does not start")
+        time.sleep(JOINING_S)
         yield Reader(process.pid, group, lambda: process.poll() is None)
 
 

@@ -1,8 +1,8 @@
 """The worker with a stopwatch in it: CPU time by part, for ``python -m benchmarks.accept --profile``.
 
-Usage: ``python -m benchmarks.common.profiled CONFIG OUT``. On SIGUSR1 it writes the CPU seconds used so far
-by each part and each thread to OUT, as JSON; the difference of two such moments is a profile. The time of
-a part does not contain that of the parts it calls.
+Usage: ``python -m benchmarks.common.profiled CONFIG OUT``. At its start and on SIGUSR1 it writes the CPU
+seconds used so far by each part and each thread to OUT, as JSON; the difference of two such moments is a
+profile. The time of a part does not contain that of the parts it calls.
 """
 
 import json
@@ -76,12 +76,13 @@ def main(config: str, out: str) -> int:
         for owner, name in places:
             setattr(owner, name, timed(part, getattr(owner, name)))
 
-    def tell(_number: int, _frame: object) -> None:
+    def tell(_number: int = 0, _frame: object = None) -> None:
         draft = Path(f"{out}.draft")
         draft.write_text(json.dumps(used()), encoding="utf-8")
         draft.rename(out)
 
     signal.signal(signal.SIGUSR1, tell)
+    tell()
     return app.run(load(config))
 
 
