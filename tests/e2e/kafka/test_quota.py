@@ -14,8 +14,11 @@ pytestmark = pytest.mark.kafka
 log = logging.getLogger(__name__)
 
 LIMIT, WINDOW = 200, 10_000
-FULL_ENOUGH = 0.6
-"""A calm machine uses more than 95 %, which the log tells; a wasted window would still show on a busy one."""
+FULL_ENOUGH = 0.9
+"""Of a backlog: 98 % on a calm machine, 91 to 97 % were seen on a busy one."""
+FULL_ENOUGH_AFTER_A_CRASH = 0.6
+"""From 74 % (on a calm machine) to all of it were seen: what was under way counts as if made at the restore,
+and its slots come free late. A whole window waited out would give less than this."""
 CHANGES = {
     "policy": {"verify": "off"},
     # Without a reserve, which is for critical calls, every slot is for everyone.
@@ -73,5 +76,5 @@ def test_a_restart_neither_exceeds_the_quota_nor_waits_it_out(stage: Callable[..
         100 * used(after),
     )
     assert after[0] - restored < WINDOW
-    assert used(after) >= FULL_ENOUGH
+    assert used(after) >= FULL_ENOUGH_AFTER_A_CRASH
     assert not play.unexplained(theatre, events, [crashed])
