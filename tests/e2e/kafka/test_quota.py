@@ -17,8 +17,8 @@ LIMIT, WINDOW = 200, 10_000
 FULL_ENOUGH = 0.9
 """Of a backlog: 98 % on a calm machine, 91 to 97 % were seen on a busy one."""
 FULL_ENOUGH_AFTER_A_CRASH = 0.6
-"""From 74 % (on a calm machine) to all of it were seen: what was under way counts as if made at the restore,
-and its slots come free late. A whole window waited out would give less than this."""
+"""73 % twice on a calm machine, more on busy ones. Why is not proven; likely because what was under way
+counts as if made at the restore, so that its slots come free late."""
 CHANGES = {
     "policy": {"verify": "off"},
     # Without a reserve, which is for critical calls, every slot is for everyone.
