@@ -277,6 +277,18 @@ def test_a_fenced_static_member_is_the_end(world: World) -> None:
     assert len(world.fatal) == 1
 
 
+def test_a_member_that_joined_again_meanwhile_has_fenced_only_itself(world: World) -> None:
+    def join_again() -> None:
+        world.member = SimpleNamespace(generation_id=4, member_id="n", state=MemberState.STABLE)
+        raise FencedInstanceIdError
+
+    batch = world.batch()
+    world.trouble["offsets"] = join_again
+    assert world.run(batch) == Reset("membership")
+    assert isinstance(world.run(world.batch()), Committed)
+    assert world.fatal == []
+
+
 def test_at_least_once_writes_results_then_states_then_offsets(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World("at_least_once")
     for _ in start(world, monkeypatch):

@@ -206,9 +206,15 @@ class Journal:
             TopicPartition(self._settings.topics.verdicts, p): OffsetAndMetadata(part.next_offset, "", -1)
             for p, part in batch.partitions.items()
         }
-        producer.send_offsets_to_transaction(offsets, member)
-        _go_on(abandoned)
-        producer.commit_transaction()
+        try:
+            producer.send_offsets_to_transaction(offsets, member)
+            _go_on(abandoned)
+            producer.commit_transaction()
+        except FencedInstanceIdError:
+            # The one who took our name may be ourselves: whoever was evicted joins again under a new id.
+            if self._member().member_id == member.member_id:
+                raise
+            raise CommitFailedError("joined the group again meanwhile") from None
 
     def _plain_write(self, producer: Any, batch: Batch, abandoned: threading.Event) -> None:
         # Nothing else keeps a process that was frozen from writing over its successor's states.
