@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from kafka import TopicPartition
 from kafka.errors import FencedInstanceIdError, KafkaError, KafkaTimeoutError, ProducerFencedError
 from kafka.structs import MemberState
 
@@ -36,6 +37,8 @@ class FakeProducer:
         self.world = world
         self.calls: list[str] = []
         self.buried = False
+        self._accumulator = SimpleNamespace(append=self._append)
+        self._sender = SimpleNamespace(wakeup=lambda: None)
         world.producers.append(self)
 
     def _call(self, name: str) -> None:
@@ -50,6 +53,9 @@ class FakeProducer:
     def send(self, topic: str, *_record: Any, **_named: Any) -> FakeFuture:
         self._call(f"send {topic}")
         return self.world.futures.pop(0) if self.world.futures else FakeFuture(None, done=True)
+
+    def _append(self, tp: TopicPartition, *_record: Any) -> tuple[FakeFuture, bool, bool, bool]:
+        return self.send(tp.topic), False, False, False
 
     def flush(self, timeout: float) -> None:
         assert timeout > 0

@@ -277,9 +277,7 @@ def _send(producer: Any, records: list[Record], abandoned: threading.Event) -> N
     """Send records and make sure of each: a batch that fails does not fail the transaction by itself."""
     futures: list[Any] = []
     try:
-        for r in records:
-            headers = list(r.headers)
-            futures.append(producer.send(r.topic, r.value, r.key, headers=headers, partition=r.partition))
+        futures.extend(kafka_client.sending(producer, records))
         producer.flush(timeout=kafka_client.FLUSH_S)
     except KafkaError as error:
         # A record that failed makes every later call fail: it is the cause.
