@@ -4,11 +4,12 @@ Times are whole milliseconds since the Unix epoch, UTC (``Millis``); lengths of 
 milliseconds too. ``None`` as an end means "no end" (permanent) unless a field says otherwise.
 """
 
-from base64 import urlsafe_b64encode
-from dataclasses import dataclass
+from binascii import b2a_base64
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Literal
+from typing import Literal, TypeVar, dataclass_transform
 
 Millis = int
 """A moment (milliseconds since 1970-01-01T00:00:00Z) or a length (milliseconds)."""
@@ -83,16 +84,28 @@ def digest(*parts: str | None, size: int = 9) -> str:
 
     Parts are length-prefixed, so ``("a", "bc")`` and ``("ab", "c")`` differ; ``None`` differs from ``""``.
     """
-    raw = b"".join([b"-:" if part is None else _prefixed(part) for part in parts])
-    return urlsafe_b64encode(blake2b(raw, digest_size=size).digest()).rstrip(b"=").decode()
+    text = "".join(["-:" if part is None else f"{len(part)}:{part}" for part in parts])
+    raw = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=size).digest()
+    return b2a_base64(raw, newline=False).translate(_URL_SAFE, b"=").decode()
 
 
-def _prefixed(part: str) -> bytes:
-    raw = part.encode("utf-8", "surrogatepass")
-    return b"%d:%b" % (len(raw), raw)
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
-@dataclass(frozen=True, slots=True)
+_T = TypeVar("_T")
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(field,))
+def value(*, repr: bool = True, kw_only: bool = False) -> Callable[[type[_T]], type[_T]]:  # noqa: A002 - as in dataclass
+    """Make a class of plain immutable data: a dataclass with slots, equality and a hash.
+
+    Immutable to the type checker, which sees all our code. Python's own ``frozen=True`` makes an object
+    three to four times slower to build, and a verdict builds dozens.
+    """
+    return dataclass(slots=True, unsafe_hash=True, repr=repr, kw_only=kw_only)
+
+
+@value()
 class Quota:
     """At most ``limit`` calls in any sliding window of ``window`` milliseconds, as the vendor counts."""
 
@@ -100,7 +113,7 @@ class Quota:
     window: Millis
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Session:
     """One broadcast of a stream. ``started_at`` may be unknown; it then never ends another session."""
 
@@ -108,7 +121,7 @@ class Session:
     started_at: Millis | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Target:
     """One place where a stream runs: an account, its domains, the application and the stream name.
 
@@ -137,7 +150,7 @@ def _target_id(target: Target) -> str:
     return digest(*parts, size=6)
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Call:
     """One operation to be made for a target.
 

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, FormatChecker
 from jsonschema.protocols import Validator
+from pydantic import TypeAdapter
 from referencing import Registry, Resource
 
 from worker.events.codec import MARKS, RESULT_TYPE, TYPES, Decoded, InvalidReason, decode
@@ -34,6 +35,7 @@ def validator(name: str) -> Validator:
     return Draft202012Validator(SCHEMAS[name], registry=REGISTRY, format_checker=FormatChecker())
 
 
+RESULT = TypeAdapter(Result)
 VALIDATORS = {name: validator(name) for name in SCHEMAS}
 
 
@@ -84,7 +86,7 @@ def test_an_example_fits_its_schema_and_reads_as_the_codec_reads(name: str) -> N
     VALIDATORS[schema_of(name)].validate(example)
     raw = json.dumps(example)
     if name.startswith("result"):
-        assert json.loads(Result.model_validate_json(_in_millis(example)).model_dump_json()) == example
+        assert json.loads(RESULT.dump_json(RESULT.validate_json(_in_millis(example)))) == example
     else:
         structured = name.startswith("cloudevent")
         headers = [("content-type", b"application/cloudevents+json")] if structured else []

@@ -5,19 +5,18 @@ settle a doubt, bring about what should be in force, lift what nothing demands a
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from worker.core.context import AccountView, Context
 from worker.core.holds import FOREVER, GRAIN, Desired, desired, end, slack
 from worker.core.state import Ban, Block, Hold, TargetState
 from worker.vendors.base import Operation
-from worker.words import PRIORITIES, READS, Call, Millis, Priority, Purpose, digest
+from worker.words import PRIORITIES, READS, Call, Millis, Priority, Purpose, digest, value
 
 _SECOND: Millis = 1_000
 _DAY: Millis = 86_400_000
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Need:
     """A call that a target wants to be made. ``check``: a verification, which enforcement goes before."""
 

@@ -1,7 +1,7 @@
 """What a step may know besides the state and the event: policy, routes, what each vendor can do."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Protocol
 
 from worker.core.policy import Policy
@@ -9,10 +9,10 @@ from worker.core.routes import Route
 from worker.core.state import Hold
 from worker.events.result import WorkerRef
 from worker.vendors.base import Operation, Quota, VendorSpec
-from worker.words import Millis, Purpose
+from worker.words import Millis, Purpose, value
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class AccountView:
     """What the machine needs of an account: its vendor's powers."""
 
@@ -45,7 +45,7 @@ class GuardView(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Context:
     """The surroundings of a step. ``stopped`` are the accounts whose login was refused."""
 

@@ -19,8 +19,13 @@ def matches(patterns: tuple[str, ...] | None, text: str | None) -> bool:
     return text in plain or (globs is not None and globs.match(text) is not None)
 
 
+def is_glob(*patterns: str) -> bool:
+    """Return whether some of these can match more than the very same text."""
+    return any(sign in pattern for pattern in patterns for sign in "*?[")
+
+
 @lru_cache(maxsize=4096)
 def _compiled(patterns: tuple[str, ...]) -> tuple[frozenset[str], re.Pattern[str] | None]:
-    globs = [pattern for pattern in patterns if any(sign in pattern for sign in "*?[")]
+    globs = [pattern for pattern in patterns if is_glob(pattern)]
     plain = frozenset(patterns).difference(globs)
     return plain, re.compile("|".join(map(translate, globs))) if globs else None

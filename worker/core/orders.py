@@ -51,7 +51,7 @@ def stream_event(whole: Whole, told: StreamEvent) -> None:
     """Take note of a broadcast that started or ended."""
     whole.hear_of(told.stream)
     whole.runs_at = named_targets(told.stream) or whole.runs_at
-    whole.keep_until = whole.now + SESSION_KEPT
+    whole.keep_until = max(whole.keep_until, whole.now + SESSION_KEPT)
     if told.stream_event == "ended" and told.stream.session is not None:
         whole.end_session(told.stream.session.id)
 

@@ -17,10 +17,10 @@ Each vendor maps its codes to these in one table. Errors cross the vendor seam a
 exceptions. No member carries a stream name or a secret: ``detail`` is a sentence of ours.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
-from worker.words import ErrorClass, Millis
+from worker.words import ErrorClass, Millis, value
 
 OutcomeWord = Literal[
     "done", "already", "absent", "refused", "throttled", "unreachable", "unknown", "observed"
@@ -28,7 +28,7 @@ OutcomeWord = Literal[
 """The words of ``attempts[].outcome`` and of ``moderation_vendor_requests_total{outcome}``."""
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Wire:
     """What the answer looked like on the wire, for ``attempts[]``. All empty when none came."""
 
@@ -37,7 +37,7 @@ class Wire:
     vendor_request_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Facts:
     """What a read showed of one stream. A field is None where this read cannot tell.
 
@@ -54,7 +54,7 @@ class Facts:
     in_progress: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Done:
     """The vendor acknowledged the operation."""
 
@@ -62,7 +62,7 @@ class Done:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class AlreadySo:
     """The vendor says that it was so before. Its end may differ from the one asked for."""
 
@@ -70,7 +70,7 @@ class AlreadySo:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class NotThere:
     """What the operation would act on does not exist: no ban to lift, no live stream to cut."""
 
@@ -78,7 +78,7 @@ class NotThere:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Refused:
     """The vendor refuses, and would refuse again: ``error`` says of what kind."""
 
@@ -87,7 +87,7 @@ class Refused:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Throttled:
     """A quota is used up. ``retry_after`` is the wait in milliseconds, if the vendor gave one."""
 
@@ -96,7 +96,7 @@ class Throttled:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Unreachable:
     """The vendor did not act: the request never left, or was turned away before (503, maintenance)."""
 
@@ -104,7 +104,7 @@ class Unreachable:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Unknown:
     """It may have happened: no answer after sending, a reset, an unreadable answer, 500, 502, 504."""
 
@@ -112,7 +112,7 @@ class Unknown:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Observed:
     """A read succeeded."""
 
@@ -121,7 +121,7 @@ class Observed:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class NextPage:
     """A list did not name the stream yet and has more: call again with ``cursor``."""
 

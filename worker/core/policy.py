@@ -4,19 +4,19 @@
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Literal
 
-from worker.core.globs import matches
+from worker.core.globs import is_glob, matches
 from worker.durations import format_duration
 from worker.events.incoming import Requested, Verdict
-from worker.words import Action, ErrorClass, Millis, Mode, Priority, Severity
+from worker.words import Action, ErrorClass, Millis, Mode, Priority, Severity, value
 
 Length = Millis | Literal["permanent", "requested"]
 """How long an action lasts: milliseconds, for ever, or what the verdict asked for."""
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Then:
     """What a rule asks for (``then`` in the configuration)."""
 
@@ -32,7 +32,7 @@ class Then:
     otherwise: Action | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class When:
     """What a rule applies to (``when`` in the configuration). None matches all; a tuple means any of them."""
 
@@ -46,7 +46,7 @@ class When:
     labels: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Rule:
     """One rule; the first that matches decides."""
 
@@ -55,7 +55,7 @@ class Rule:
     then: Then
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Guard:
     """At most ``limit`` of ``actions`` within ``window`` for each account, tenant or rule; the rest parks."""
 
@@ -67,7 +67,7 @@ class Guard:
     excepted: tuple[Priority, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Policy:
     """The ``policy`` section of the configuration; lengths in milliseconds, None where ``off``."""
 
@@ -83,8 +83,27 @@ class Policy:
     protected: tuple[str, ...] = ()
     guards: tuple[Guard, ...] = ()
 
+    def candidates(self, category: str | None) -> tuple[Rule, ...]:
+        """Return the rules that may apply to a category, in their order: the others need not be asked."""
+        return self._by_category.get(category, self._for_others)
 
-@dataclass(frozen=True, slots=True)
+    @cached_property
+    def _by_category(self) -> dict[str | None, tuple[Rule, ...]]:
+        named = {category for rule in self.rules for category in rule.when.category or ()}
+        return {
+            category: tuple(rule for rule in self.rules if matches(rule.when.category, category))
+            for category in named
+        }
+
+    @cached_property
+    def _for_others(self) -> tuple[Rule, ...]:
+        """The rules for a category that none names as it is: those for all, and those with globs."""
+        return tuple(
+            rule for rule in self.rules if rule.when.category is None or is_glob(*rule.when.category)
+        )
+
+
+@value()
 class Decision:
     """What is to be done about a verdict, and why.
 
@@ -123,7 +142,7 @@ def decide(policy: Policy, verdict: Verdict, now: Millis) -> Decision:
 
     Never raises: what cannot be decided comes back with ``error`` set.
     """
-    for rule in policy.rules:
+    for rule in policy.candidates(verdict.category):
         if _applies(rule.when, verdict):
             return _decision(rule, verdict, now)
     return Decision(

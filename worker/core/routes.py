@@ -2,10 +2,9 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from worker.core.globs import matches
-from worker.words import Target
+from worker.words import Target, value
 
 FIELDS = ("stream.name", "stream.key")
 """What a template may name in braces; ``stream.name`` is the part of the key after the last ``/``."""
@@ -13,7 +12,7 @@ FIELDS = ("stream.name", "stream.key")
 IN_BRACES = re.compile(r"\{([^{}]*)\}")
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class TargetTemplate:
     """A target of a route; ``{stream.name}`` and ``{stream.key}`` are filled in for each stream."""
 
@@ -24,7 +23,7 @@ class TargetTemplate:
     play_domain: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Route:
     """``key`` globs (any of them) and ``tenant`` must match; None matches all."""
 

@@ -18,13 +18,24 @@
 All of it is immutable; a step makes a new one. Only what differs from the default is written.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
 from pydantic import TypeAdapter
 
 from worker.core.outcome import Facts, OutcomeWord
-from worker.words import Action, ErrorClass, Millis, Origin, Priority, Purpose, Session, Severity, Target
+from worker.words import (
+    Action,
+    ErrorClass,
+    Millis,
+    Origin,
+    Priority,
+    Purpose,
+    Session,
+    Severity,
+    Target,
+    value,
+)
 
 Phase = Literal["waiting", "applied", "closed"]
 """Of a hold: not acknowledged yet; acknowledged, its check is to come; its terminal result is out."""
@@ -32,7 +43,7 @@ Phase = Literal["waiting", "applied", "closed"]
 Parked = Literal["approval", "guard", "pause", "account"]
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Cause:
     """The event that results answer: ids, times, and what each of its results repeats."""
 
@@ -49,7 +60,7 @@ class Cause:
     decided_at: Millis | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Hold:
     """One verdict's demand at one target. ``until`` None is permanent (a cut has no end at all).
 
@@ -88,7 +99,7 @@ class Hold:
         return self.parked is None or self.parked == "account"
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Ask:
     """A command, clear, withdraw or query that waits for its terminal result at this target."""
 
@@ -100,7 +111,7 @@ class Ask:
     rule: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Ban:
     """The stream is forbidden at the vendor until then. ``ours``: we asked for it, so we may end it.
 
@@ -122,7 +133,7 @@ class Ban:
     live: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Block:
     """These regions are blocked at the vendor until then; ``clamped`` and ``sure`` as in Ban."""
 
@@ -133,7 +144,7 @@ class Block:
     sure: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Cut:
     """The last broadcast we ended, and because of what.
 
@@ -146,7 +157,7 @@ class Cut:
     asked_at: Millis
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class UnderWay:
     """The call under way. ``at`` is when it was granted; ``clamped`` as in Ban."""
 
@@ -160,7 +171,7 @@ class UnderWay:
     pays: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Reading:
     """Facts being gathered, one read after the other. ``since``: facts from before it do not count.
 
@@ -179,7 +190,7 @@ class Reading:
     error: ErrorClass | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Check:
     """The verification to come: the ``index``-th since ``since``."""
 
@@ -187,7 +198,7 @@ class Check:
     index: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Tried:
     """One request on the wire, as results tell it."""
 
@@ -201,7 +212,7 @@ class Tried:
     vendor_request_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class TargetState:
     """What is so, what should be so and what is being done about it at one target.
 
@@ -228,7 +239,7 @@ class TargetState:
     seq: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Rest:
     """After a human release: machine verdicts of this category (on this session) rest until then."""
 
@@ -237,11 +248,12 @@ class Rest:
     until: Millis
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class StreamState:
     """Everything the worker knows about one stream. ``offset`` is the last input offset applied.
 
-    ``keep_until``: until when it is remembered although nothing else asks for it. ``runs_at``: where the
+    ``keep_until``: until when it is remembered although nothing else asks for it; no id in ``seen`` is to
+    be known for longer. ``runs_at``: where the
     platform said that it runs.
     """
 

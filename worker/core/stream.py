@@ -40,10 +40,10 @@ from worker.core.turn import Turn
 from worker.core.whole import Whole
 from worker.events.incoming import Command, StreamEvent, Verdict
 from worker.events.result import Result
-from worker.words import Call, Millis
+from worker.words import Call, Millis, value
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Received:
     """A verdict, command or stream event came in. ``place`` names its record: partition@offset.
 
@@ -56,7 +56,7 @@ class Received:
     offset: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Grant:
     """The schedule has a slot for an operation that a target needs.
 
@@ -68,7 +68,7 @@ class Grant:
     pays: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Answered:
     """A call was answered. ``started_at`` None: it never left. ``jitter`` in [0, 1)."""
 
@@ -79,12 +79,12 @@ class Answered:
     jitter: float
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Woke:
     """Time has passed, or something around the stream has changed."""
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Restored:
     """The state was read from the state topic. ``in_flight``: calls this very process still has under way."""
 
@@ -94,7 +94,7 @@ class Restored:
 Event = Received | Grant | Answered | Woke | Restored
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Open:
     """What is unfinished about a stream.
 
@@ -105,6 +105,9 @@ class Open:
     since: Millis | None = None
     parked: tuple[Parked, ...] = ()
     busy: bool = False
+
+
+NOTHING_OPEN = Open()
 
 
 @dataclass(slots=True)
@@ -124,7 +127,7 @@ class Step:
     call: Call | None = None
     placed: list[tuple[str, Hold]] = field(default_factory=list)
     wake_at: Millis = FOREVER
-    open: Open = Open()
+    open: Open = NOTHING_OPEN
     spent_until: Millis = 0
     quiet: bool = False
 
@@ -276,4 +279,4 @@ def _forget_at(state: StreamState) -> Millis:
     """Return when an idle stream has nothing recent any more."""
     spent = (at + SPENT_KEPT for target in state.targets.values() for _, at in target.spent)
     rests = (rest.until for rest in state.rests)
-    return max((state.keep_until, *state.seen.values(), *rests, *spent))
+    return max((state.keep_until, *rests, *spent))

@@ -107,6 +107,7 @@ class Whole:
         if len(seen) >= SEEN_KEPT:
             seen = dict(sorted(seen.items(), key=lambda item: item[1])[SEEN_KEPT // 10 :])
         self.seen = {**seen, name: forget_at}
+        self.keep_until = max(self.keep_until, forget_at)
         return True
 
     # -- sessions ------------------------------------------------------------------------------------

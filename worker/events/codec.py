@@ -14,7 +14,7 @@ import json
 import re
 from base64 import b64decode
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Literal, NoReturn
 
 from pydantic import TypeAdapter, ValidationError
@@ -24,7 +24,7 @@ from worker.events.incoming import FIELDS, Command, Event, StreamEvent, Verdict
 from worker.events.result import Result
 from worker.events.times import format_rfc3339
 from worker.runtime.messages import Headers, Record
-from worker.words import Millis
+from worker.words import Millis, value
 
 InvalidReason = Literal["oversize", "encoding", "json", "envelope", "type", "schema", "enum", "time"]
 
@@ -33,6 +33,7 @@ MAX_VALUE = 262_144
 MAX_AHEAD: Millis = 300_000
 """How far ahead of our clock a ``detected_at`` may be."""
 RESULT_TYPE = "moderation.result.v1"
+_RESULT_TYPE = RESULT_TYPE.encode()
 TYPES: Mapping[str, type[Event]] = {
     "moderation.verdict.v1": Verdict,
     "moderation.command.v1": Command,
@@ -64,7 +65,7 @@ _PROBLEMS_SHOWN = 5
 _RESULT = TypeAdapter(Result)
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Decoded:
     """An event that is understood. ``traceparent`` is a well-formed W3C one, or None."""
 
@@ -73,7 +74,7 @@ class Decoded:
     traceparent: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Invalid:
     """Why a record is not understood. ``detail`` names fields and what was expected, never their content."""
 
@@ -308,13 +309,13 @@ def _traceparent(*candidates: Any) -> str | None:
     return None
 
 
-def encode_result(result: Result, topic: str, source: str) -> Record:
+def encode_result(result: Result, topic: str, source: str, partition: int | None = None) -> Record:
     """Return a result as a CloudEvent in binary mode; ``source`` is a URI reference that names the worker."""
     key = result.stream.key.encode()
     headers = [
         ("ce_specversion", b"1.0"),
         ("ce_id", result.result_id.encode()),
-        ("ce_type", RESULT_TYPE.encode()),
+        ("ce_type", _RESULT_TYPE),
         ("ce_source", source.encode()),
         ("ce_time", format_rfc3339(result.at).encode()),
         ("ce_subject", key),
@@ -322,7 +323,7 @@ def encode_result(result: Result, topic: str, source: str) -> Record:
     ]
     if result.traceparent is not None:
         headers.append(("ce_traceparent", result.traceparent.encode()))
-    return Record(topic, key, _RESULT.dump_json(result), headers)
+    return Record(topic, key, _RESULT.dump_json(result), headers, partition)
 
 
 def dead_letter(

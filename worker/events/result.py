@@ -1,31 +1,36 @@
 """What goes out: the result, one for each change (``moderation.result.v1``).
 
+Plain dataclasses: they are made by our own code, once or more for each verdict, and need no validation.
 The docstrings below the fields are the descriptions in the JSON Schema.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 
 from worker.core.outcome import OutcomeWord
 from worker.events.times import TimeOut
-from worker.words import Action, ErrorClass, Millis, Mode, ResultOutcome, Severity
+from worker.words import Action, ErrorClass, Millis, Mode, ResultOutcome, Severity, value
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(
-        frozen=True,
+class _Quiet:
+    """Shows nothing of itself: stream keys and names must not reach a log."""
+
+    __slots__ = ()
+    __pydantic_config__: ClassVar = ConfigDict(
         hide_input_in_errors=True,
         use_attribute_docstrings=True,
         json_schema_serialization_defaults_required=True,
+        serialize_by_alias=True,
+        validate_by_name=True,
     )
 
-    def __repr_args__(self) -> list[tuple[str | None, Any]]:
-        """Show nothing: stream keys and names must not reach a log."""
-        return []
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}()"
 
 
-class ResultStream(_Model):
+@value(repr=False, kw_only=True)
+class ResultStream(_Quiet):
     """The stream, and the broadcast the answered event named."""
 
     key: str
@@ -34,7 +39,8 @@ class ResultStream(_Model):
     """The session the answered event named; null where it named none."""
 
 
-class ResultTarget(_Model):
+@value(repr=False, kw_only=True)
+class ResultTarget(_Quiet):
     """The target a result is about."""
 
     account: str
@@ -51,7 +57,8 @@ class ResultTarget(_Model):
     """The stream's name at the vendor."""
 
 
-class Attempt(_Model):
+@value(repr=False, kw_only=True)
+class Attempt(_Quiet):
     """One request on the wire."""
 
     n: int
@@ -72,7 +79,8 @@ class Attempt(_Model):
     """What the answer means."""
 
 
-class Timing(_Model):
+@value(repr=False, kw_only=True)
+class Timing(_Quiet):
     """When what happened; null where it did not, or not yet."""
 
     detected_at: TimeOut | None = None
@@ -89,10 +97,9 @@ class Timing(_Model):
     """When a read-back showed it."""
 
 
-class ResultError(_Model):
+@value(repr=False, kw_only=True)
+class ResultError(_Quiet):
     """Why it was given up. ``class`` on the wire, ``kind`` in code."""
-
-    model_config = ConfigDict(serialize_by_alias=True, validate_by_name=True)
 
     kind: Annotated[ErrorClass, Field(alias="class")]
     """What kind of failure it is."""
@@ -100,7 +107,8 @@ class ResultError(_Model):
     """A sentence for people."""
 
 
-class WorkerRef(_Model):
+@value(repr=False, kw_only=True)
+class WorkerRef(_Quiet):
     """Who says so."""
 
     instance: str
@@ -109,7 +117,8 @@ class WorkerRef(_Model):
     """The worker's version."""
 
 
-class Observation(_Model):
+@value(repr=False, kw_only=True)
+class Observation(_Quiet):
     """What a query found at a target; null where the vendor cannot tell."""
 
     forbidden: bool | None = None
@@ -126,10 +135,11 @@ class Observation(_Model):
     """Until when; null also where the vendor names no end."""
 
 
-class Result(_Model):
+@value(repr=False, kw_only=True)
+class Result(_Quiet):
     """What became of one event at one target. Exactly one for each event and target is terminal."""
 
-    model_config = ConfigDict(
+    __pydantic_config__: ClassVar = _Quiet.__pydantic_config__ | ConfigDict(
         json_schema_extra={
             "oneOf": [
                 {"properties": {"verdict_id": {"type": "string"}, "command_id": {"type": "null"}}},
@@ -198,6 +208,6 @@ class Result(_Model):
     severity: Annotated[Severity | None, Field(exclude=True)] = None
     """The answered verdict's, for the latency metrics; not in the data."""
 
-    def __repr_args__(self) -> list[tuple[str | None, Any]]:
-        """Name the ids and the outcome only."""
-        return [("result_id", self.result_id), ("outcome", self.outcome)]
+    def __repr__(self) -> str:
+        """Name the id and the outcome only."""
+        return f"Result({self.result_id}, {self.outcome})"

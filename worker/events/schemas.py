@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel
+from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
 
 from worker.events.codec import MAX_VALUE, RESULT_TYPE, TYPES, InvalidReason
@@ -19,7 +19,7 @@ from worker.events.result import Result
 from worker.settings import Topics
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-FILES: Mapping[str, type[BaseModel]] = {
+FILES: Mapping[str, type[Any]] = {
     "verdict": Verdict,
     "command": Command,
     "stream-event": StreamEvent,
@@ -56,7 +56,7 @@ def schema(name: str) -> Json:
     """Return the JSON Schema of one of ``FILES``."""
     model = FILES[name]
     mode: JsonSchemaMode = "serialization" if model is Result else "validation"
-    body = model.model_json_schema(schema_generator=_Generator, mode=mode)
+    body = TypeAdapter(model).json_schema(schema_generator=_Generator, mode=mode)
     if mode == "validation":
         for each in (body, *body.get("$defs", {}).values()):
             _allow_null(each)

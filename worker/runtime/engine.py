@@ -215,8 +215,7 @@ class Engine:
             self.guards.count(account, hold)
         topic = self._settings.topics.results
         for result in step.results:
-            record = encode_result(result, topic, self._source)
-            batch.records.append(Record(topic, record.key, record.value, record.headers, part.number))
+            batch.records.append(encode_result(result, topic, self._source, part.number))
         batch.results += step.results
         targets = step.state.targets if step.state is not None else state.targets
         for name, need in step.needs.items():

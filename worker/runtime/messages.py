@@ -11,12 +11,12 @@ from typing import Any, Protocol
 
 from worker.core.outcome import Outcome
 from worker.events.result import Result
-from worker.words import Call, Millis
+from worker.words import Call, Millis, value
 
 Headers = Sequence[tuple[str, bytes]]
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Record:
     """One record to be written. ``partition`` None leaves the choice to the key's hash."""
 
@@ -27,7 +27,7 @@ class Record:
     partition: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Polled:
     """Records of one input partition, in offset order, as kafka-python gave them.
 
@@ -39,7 +39,7 @@ class Polled:
     records: Sequence[Any] = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Restored:
     """The states of one partition, still raw, and the offset from which its records will come.
 
@@ -52,7 +52,7 @@ class Restored:
     next_offset: int
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Dropped:
     """A partition is no longer ours, or must be read again: forget its states and its open batch."""
 
@@ -60,7 +60,7 @@ class Dropped:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Granted:
     """One request that may go out: all its calls share it. ``origins`` says whose calls they are.
 
@@ -78,7 +78,7 @@ class Granted:
         return Granted(self.account, tuple(call for call, _ in kept), tuple(origin for _, origin in kept))
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Answered:
     """What became of a granted request: one outcome for each of its calls.
 
@@ -126,7 +126,7 @@ class Batch:
             yield from part.states.values()
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Committed:
     """The journal made a batch durable, less the partitions that were lost meanwhile."""
 
@@ -134,7 +134,7 @@ class Committed:
     duration: float
 
 
-@dataclass(frozen=True, slots=True)
+@value()
 class Reset:
     """A transaction failed. Every epoch is void; each partition that is still ours is restored again."""
 

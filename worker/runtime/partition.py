@@ -7,7 +7,7 @@ from itertools import islice
 
 from worker.core.holds import FOREVER
 from worker.core.state import StreamState, decode, encode
-from worker.core.stream import Answered, Open, Step
+from worker.core.stream import NOTHING_OPEN, Answered, Open, Step
 from worker.events.partition import Partitioner, home_partition
 from worker.runtime.messages import Headers, Record
 from worker.words import Millis
@@ -63,7 +63,7 @@ class Partition:
         self.unsealed.add(key)
         if step.quiet:
             return
-        if step.open == _CLOSED:
+        if step.open == NOTHING_OPEN:
             self.opens.pop(key, None)
         else:
             self.opens[key] = step.open
@@ -118,14 +118,11 @@ class Partition:
         wake_at = self.wakes.get(key)
         if wake_at is not None:
             headers.append((WAKE_AT, b"%d" % wake_at))
-        found = self.opens.get(key, _CLOSED)
-        eager_until = self.spent.get(key, 0) if found == _CLOSED else FOREVER
+        found = self.opens.get(key, NOTHING_OPEN)
+        eager_until = self.spent.get(key, 0) if found == NOTHING_OPEN else FOREVER
         if eager_until:
             headers.append((EAGER_UNTIL, b"%d" % eager_until))
         return headers
-
-
-_CLOSED = Open()
 
 
 def oldest_pending(partitions: Mapping[int, Partition]) -> Millis | None:
