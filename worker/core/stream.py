@@ -277,6 +277,8 @@ SPENT_KEPT: Millis = 86_400_000
 
 def _forget_at(state: StreamState) -> Millis:
     """Return when an idle stream has nothing recent any more."""
+    if not state.targets and not state.rests:
+        return state.keep_until
     spent = (at + SPENT_KEPT for target in state.targets.values() for _, at in target.spent)
     rests = (rest.until for rest in state.rests)
     return max((state.keep_until, *rests, *spent))

@@ -62,7 +62,7 @@ _EXPECTED = {
     "tuple_type": "expected an array",
 }
 _PROBLEMS_SHOWN = 5
-_RESULT = TypeAdapter(Result)
+_RESULT = TypeAdapter(Result).serializer
 
 
 @value()
@@ -323,7 +323,7 @@ def encode_result(result: Result, topic: str, source: str, partition: int | None
     ]
     if result.traceparent is not None:
         headers.append(("ce_traceparent", result.traceparent.encode()))
-    return Record(topic, key, _RESULT.dump_json(result), headers, partition)
+    return Record(topic, key, _RESULT.to_json(result), headers, partition)
 
 
 def dead_letter(
