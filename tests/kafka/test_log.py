@@ -15,7 +15,7 @@ from kafka import KafkaAdminClient
 
 from tests.kafka.apache import PASSWORD, USER, Broker
 from tests.kafka.member import Member, produce, read, results, wait_for
-from worker.runtime import kafka_client, restore, topics
+from worker.runtime import journal, kafka_client, restore, topics
 from worker.runtime.messages import Batch, PartitionBatch, Record, Restored
 from worker.settings import KafkaSettings
 
@@ -126,6 +126,35 @@ def test_a_failed_record_fails_the_whole_batch(settings: KafkaSettings, join: Jo
     wait_for(lambda: len(member.seen()) == len(sent) and member.idle())
     assert member.resets == ["too_large"]
     assert sorted(results(settings)) == verdicts(sent)
+
+
+def test_a_record_that_is_too_large_holds_up_its_own_partition_only(
+    settings: KafkaSettings, join: Join, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "TOO_LARGE_S", 2.0)
+    spoiling = threading.Event()
+    spoiling.set()
+
+    def spoil(batch: Batch) -> None:
+        if spoiling.is_set() and 0 in batch.partitions:
+            batch.partitions[0].records.append(
+                Record(settings.topics.results, b"k", os.urandom(2 << 20), (), 0)
+            )
+
+    sent = numbered(0, 200)
+    produce(settings, sent)
+    member = join(before_submit=spoil)
+    elsewhere = [r for r in read(settings, settings.topics.verdicts) if r.partition != 0]
+    assert 0 < len(elsewhere) < len(sent)
+    wait_for(lambda: len(member.seen()) == len(elsewhere), what="the other partitions are done")
+    found = [sentence for sentence in member.log.reasons_not_ready() if "max.message.bytes" in sentence]
+    assert len(found) == 1
+    assert found[0].startswith("partition 0 ")
+    assert settings.topics.results in found[0]
+    spoiling.clear()
+    wait_for(lambda: member.ready() and member.idle())
+    assert sorted(results(settings)) == verdicts(sent)
+    assert set(member.resets) == {"too_large"}
 
 
 def test_a_restore_sees_what_was_committed_a_moment_ago(settings: KafkaSettings, join: Join) -> None:

@@ -74,15 +74,14 @@ class Engine:
         random: Random,
     ) -> None:
         self._settings = settings
+        # Then no offset comes twice; those of a topic made anew begin below what states remember.
+        self._transactional = settings.delivery == "exactly_once"
         self.guards = GuardLedger(ctx.policy.guards)
         self.ctx = replace(ctx, guards=self.guards)
         self._accounts = accounts
         self._log = log_of
-        self._send = send
-        self._observe = observe
-        self._fatal = fatal
-        self._clock = clock
-        self._random = random
+        self._send, self._observe, self._fatal = send, observe, fatal
+        self._clock, self._random = clock, random
         self._inbox = inbox
         self.partitions: dict[int, Partition] = {}
         self._batch = Batch()
@@ -96,6 +95,7 @@ class Engine:
         self._intake = Intake(settings, metrics, log_of.stop_partition)
         self._kept: dict[int, dict[str, stream.Answered]] = {}
         self._draining = False
+        self._results = settings.topics.results
         self._source = f"urn:moderation-worker:{settings.group_id}"
         self.turned_at = clock.monotonic()
         self.overdue: Millis = 0
@@ -196,7 +196,7 @@ class Engine:
         if isinstance(found, Record):
             batch.records.append(found)
             self._steps += 1
-        elif record.offset > part.state(found.stream_key).offset:
+        elif self._transactional or record.offset > part.state(found.stream_key).offset:
             place = f"{part.number}@{record.offset}"
             received = stream.Received(found.event, place, found.traceparent, record.offset)
             self._step(part, found.stream_key, received, now)
@@ -213,9 +213,8 @@ class Engine:
         self._steps += 1
         for account, hold in step.placed:
             self.guards.count(account, hold)
-        topic = self._settings.topics.results
         for result in step.results:
-            batch.records.append(encode_result(result, topic, self._source, part.number))
+            batch.records.append(encode_result(result, self._results, self._source, part.number))
         batch.results += step.results
         targets = step.state.targets if step.state is not None else state.targets
         for name, need in step.needs.items():

@@ -5,14 +5,16 @@ generation. ``at_least_once``, for brokers without transactions: results, then s
 a crash results may repeat with the same ids, and the offset kept in each state guards against replays.
 
 Any failure has one answer, which is also how it starts: every epoch is void, the producer is thrown
-away, a new one ends what the old left open, and every partition of ours is read again.
+away, a new one ends what the old left open, and every partition of ours is read again. Only one whose
+record the brokers find too large is left alone for a while, so that the others go on.
 """
 
 import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 from kafka import OffsetAndMetadata, TopicPartition
@@ -30,7 +32,7 @@ from kafka.structs import MemberState
 
 from worker.runtime import kafka_client
 from worker.runtime.consumer import fenced_sentence
-from worker.runtime.messages import Batch, Committed, Message, Record
+from worker.runtime.messages import Batch, Committed, Message, PartitionBatch, Record
 from worker.runtime.ownership import Ownership
 from worker.settings import KafkaSettings
 
@@ -38,6 +40,8 @@ log = logging.getLogger(__name__)
 
 FENCED_AGAIN_S = 60.0
 RETRY_S = 1.0
+TOO_LARGE_S = 30.0
+"""After this long a partition is tried again that had a record larger than the brokers take."""
 REBALANCE_S = 1.0
 
 REASONS: Mapping[type[Exception], str] = {
@@ -49,6 +53,19 @@ REASONS: Mapping[type[Exception], str] = {
     MessageSizeTooLargeError: "too_large",
 }
 """Words of ``journal_resets_total{reason}``; any other failure is ``error``."""
+
+
+class TooLargeError(MessageSizeTooLargeError):  # type: ignore[misc]  # kafka-python has no types
+    """The brokers do not take a record, and will not until somebody raises their limit."""
+
+    def __init__(self, partition: int, record: Record) -> None:
+        self.partition = partition
+        size = len(record.value or b"")
+        self.sentence = (
+            f"partition {partition} stands still: a record of {size:,} bytes is more than topic "
+            f"{record.topic} takes; raise its max.message.bytes (tried again every {TOO_LARGE_S:.0f} s)"
+        )
+        super().__init__(self.sentence)
 
 
 class Observer(Protocol):
@@ -96,6 +113,7 @@ class Journal:
         self._stopping = threading.Event()
         self._fenced_at: float | None = None
         self._progress: dict[int, int] = {}  # offsets committed outside transactions
+        self._too_large: dict[int, str] = {}  # by partition, until it commits again
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
 
     def start(self) -> None:
@@ -120,6 +138,11 @@ class Journal:
     def alive(self) -> bool:
         """Return whether the thread lives."""
         return self._thread.is_alive()
+
+    def troubles(self) -> list[str]:
+        """Return a sentence for each partition that somebody has to help."""
+        owned, troubles = self._ownership.owned(), self._too_large.copy()
+        return [sentence for partition, sentence in sorted(troubles.items()) if partition in owned]
 
     def _run(self) -> None:
         try:
@@ -162,6 +185,8 @@ class Journal:
             except Exception as error:  # noqa: BLE001 - every failure has the same answer
                 return error
             seconds = time.monotonic() - started
+            for partition in batch.partitions:
+                self._too_large.pop(partition, None)
             self._observer.on_commit(seconds)
             self._put(Committed(batch, seconds))
             if not self._transactional:
@@ -197,7 +222,7 @@ class Journal:
 
     def _transaction(self, producer: Any, batch: Batch, abandoned: threading.Event) -> None:
         producer.begin_transaction()
-        _send(producer, list(batch.records()), abandoned)
+        _send(producer, batch.partitions.values(), abandoned)
         member = self._calm_member()  # again, so that a rebalance in between costs nothing to what stays
         if still_ours(batch, self._ownership) is not batch:
             raise CommitFailedError("a partition was lost meanwhile")
@@ -221,8 +246,8 @@ class Journal:
         if not self._ownership.lease_fresh():
             raise CommitFailedError("the brokers have been silent for longer than the session timeout")
         parts = batch.partitions.values()
-        _send(producer, [record for part in parts for record in part.records], abandoned)
-        _send(producer, [record for part in parts for record in part.states.values()], abandoned)
+        _send(producer, [replace(part, states={}) for part in parts], abandoned)
+        _send(producer, [replace(part, records=[]) for part in parts], abandoned)
 
     def _commit_offsets(self, batch: Batch) -> None:
         """Commit what advanced. A failure is made good by the next commit, or by the states after a crash."""
@@ -246,11 +271,20 @@ class Journal:
         log.warning("a batch failed (%s: %s); reading the states again", reason, text)
         self._observer.on_reset(reason)
         self._progress.clear()
+        if isinstance(error, TooLargeError):
+            self._leave_alone(error)
         self._ownership.void(reason)
         kafka_client.bury(producer)
         if isinstance(error, FencedInstanceIdError) or (reason == "fenced" and self._fenced_again()):
             self._stopping.set()
             self._on_fatal(fenced_sentence(self._settings))
+
+    def _leave_alone(self, error: TooLargeError) -> None:
+        self._too_large[error.partition] = error.sentence
+        self._ownership.set_aside(error.partition)
+        again = threading.Timer(TOO_LARGE_S, self._ownership.read_again, [error.partition])
+        again.daemon = True
+        again.start()
 
     def _fenced_again(self) -> bool:
         """Tell whether this is the second fencing within a minute: two processes then fence each other."""
@@ -273,18 +307,24 @@ def still_ours(batch: Batch, ownership: Ownership) -> Batch:
     return Batch(parts, [grant for grant in granted if grant.calls])
 
 
-def _send(producer: Any, records: list[Record], abandoned: threading.Event) -> None:
+def _send(producer: Any, parts: Iterable[PartitionBatch], abandoned: threading.Event) -> None:
     """Send records and make sure of each: a batch that fails does not fail the transaction by itself."""
+    whose = [(part.partition, record) for part in parts for record in (*part.records, *part.states.values())]
     futures: list[Any] = []
+    later: KafkaError | None = None
     try:
-        futures.extend(kafka_client.sending(producer, records))
+        futures.extend(kafka_client.sending(producer, (record for _, record in whose)))
         producer.flush(timeout=kafka_client.FLUSH_S)
     except KafkaError as error:
-        # A record that failed makes every later call fail: it is the cause.
-        raise next((f.exception for f in futures if f.failed()), error) from None
-    for future in futures:
-        if not future.succeeded():
-            raise future.exception or KafkaTimeoutError("a record was not acknowledged in time")
+        later = error  # a record that failed makes every later call fail: that record is the cause
+    for future, (partition, record) in zip(futures, whose, strict=False):
+        if isinstance(future.exception, MessageSizeTooLargeError):
+            raise TooLargeError(partition, record)
+    failed = next((future.exception for future in futures if future.failed()), later)
+    if failed is not None:
+        raise failed
+    if not all(future.succeeded() for future in futures):
+        raise KafkaTimeoutError("a record was not acknowledged in time")
     _go_on(abandoned)
 
 

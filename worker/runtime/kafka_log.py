@@ -117,7 +117,7 @@ class KafkaLog:
         elif self._ownership.owned() and not self._ownership.lease_fresh():
             reasons.append("the brokers do not answer heartbeats")
         reasons += [f"partition {partition} is being restored" for partition in self._consumer.restoring()]
-        return reasons + list(self._restorer.overdue())
+        return reasons + list(self._restorer.overdue()) + self._journal.troubles()
 
     def alive(self) -> bool:
         """Return whether every loop turns."""

@@ -5,7 +5,7 @@ the caller only put messages into its inbox; it answers with a Batch for the jou
 numbers one assignment of one partition: whatever carries an epoch that is no longer current is void.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -117,13 +117,6 @@ class Batch:
 
     partitions: dict[int, PartitionBatch] = field(default_factory=dict)
     granted: list[Granted] = field(default_factory=list)
-
-    def records(self) -> Iterator[Record]:
-        """Yield everything to be written: results and the like first, then states."""
-        for part in self.partitions.values():
-            yield from part.records
-        for part in self.partitions.values():
-            yield from part.states.values()
 
 
 @value()

@@ -32,6 +32,7 @@ class Ownership:
         self._lock = threading.Lock()
         self._epochs: dict[int, int] = {}  # of every partition ever seen
         self._owned: set[int] = set()
+        self._aside: set[int] = set()  # of those that are ours, what is not restored for now
         self._settled = False
         self._heard: float | None = None
 
@@ -55,10 +56,16 @@ class Ownership:
             if partition in self._owned:
                 self._take(partition, "read again")
 
+    def set_aside(self, partition: int) -> None:
+        """Leave a partition of ours alone after the next ``void``, until it is read again."""
+        with self._lock:
+            self._aside.add(partition)
+
     def _take(self, partition: int, reason: str) -> None:
         if partition in self._owned:
             self._put(Dropped(partition, reason))
         self._owned.add(partition)
+        self._aside.discard(partition)
         self._epochs[partition] = self._epochs.get(partition, 0) + 1
         if self._settled:
             self._restore(partition, self._epochs[partition])
@@ -75,7 +82,7 @@ class Ownership:
         """Have every owned partition restored: nothing of ours is open any more."""
         with self._lock:
             self._settled = True
-            for partition in sorted(self._owned):
+            for partition in sorted(self._owned - self._aside):
                 self._restore(partition, self._epochs[partition])
 
     @property

@@ -12,10 +12,10 @@ from worker.events.partition import Partitioner, home_partition
 from worker.runtime.messages import Headers, Record
 from worker.words import Millis
 
-WAKE_AT = "wake_at"
-EAGER_UNTIL = "eager_until"
-"""State record headers: when the stream must be looked at, whatever happens; and until when a restore
-decodes it at once, because something is open or its last calls still count in a quota."""
+DUE = "due"
+"""Header of a state record, two numbers: when the stream must be looked at, whatever happens; and until when
+a restore decodes it at once, because something is open or its last calls still count in a quota.
+One header, not two: each costs a restore more than anything that is done with it."""
 
 DECODED_KEPT = 2_000
 FOREIGN_SAMPLE = 20
@@ -96,10 +96,8 @@ class Partition:
             self.raw[key] = value
             wake_at, eager_until = FOREVER, 0
             for header, text in headers:
-                if header == WAKE_AT:
-                    wake_at = int(text)
-                elif header == EAGER_UNTIL:
-                    eager_until = int(text)
+                if header == DUE:
+                    wake_at, eager_until = map(int, text.split())
             if now < eager_until:
                 self.to_take_up[key] = None
             elif wake_at < FOREVER:
@@ -113,16 +111,10 @@ class Partition:
         sample = islice(self.raw, FOREIGN_SAMPLE)
         return any(home_partition(key.encode(), partitions, partitioner) != self.number for key in sample)
 
-    def _headers(self, key: str) -> list[tuple[str, bytes]]:
-        headers = []
-        wake_at = self.wakes.get(key)
-        if wake_at is not None:
-            headers.append((WAKE_AT, b"%d" % wake_at))
-        found = self.opens.get(key, NOTHING_OPEN)
+    def _headers(self, key: str) -> Headers:
+        wake_at, found = self.wakes.get(key, FOREVER), self.opens.get(key, NOTHING_OPEN)
         eager_until = self.spent.get(key, 0) if found == NOTHING_OPEN else FOREVER
-        if eager_until:
-            headers.append((EAGER_UNTIL, b"%d" % eager_until))
-        return headers
+        return () if wake_at == FOREVER and not eager_until else ((DUE, b"%d %d" % (wake_at, eager_until)),)
 
 
 def oldest_pending(partitions: Mapping[int, Partition]) -> Millis | None:
