@@ -64,7 +64,7 @@ def test_what_is_read_from_huaweis_file() -> None:
         serves=("forbid",),
         charges=("block",),
         doc="https://support.huaweicloud.com/api-live/live_03_0010.html",
-        max_length=90 * 86_400_000,
+        max_length=(90 * 24 - 1) * 3_600_000,
         needs=("push_domain",),
     )
     assert spec.quotas["block_once"] == (Quota(300, 60_000),)

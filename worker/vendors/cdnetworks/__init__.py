@@ -1,10 +1,11 @@
 """CDNetworks, and Wangsu, which publishes the same API under another host."""
 
 import json
+from dataclasses import replace
 from typing import ClassVar
 from urllib.parse import urlsplit
 
-from worker.core.outcome import Outcome, Throttled, Wire
+from worker.core.outcome import Outcome, Refused, Throttled, Wire
 from worker.vendors.base import Account, Request, Response, VendorSpec
 from worker.vendors.cdnetworks import api
 from worker.vendors.cdnetworks.sign import access_key_headers, api_key_headers, once
@@ -12,6 +13,7 @@ from worker.vendors.reading import by_status, json_object, retry_after, token
 from worker.words import Call, Millis
 
 _JSON = "application/json"
+_NO_LOGIN = "the credentials are not accepted, or this host's clock is off: a signature holds for minutes"
 
 
 class CDNetworks:
@@ -67,7 +69,10 @@ class CDNetworks:
             return api.by_code(call, code, wire)
         if api.is_limit(response):
             return Throttled(retry_after(response, now), wire, "over a limit of the account")
-        return by_status(response, wire, now)
+        outcome = by_status(response, wire, now)
+        if isinstance(outcome, Refused) and outcome.error == "auth":
+            return replace(outcome, detail=_NO_LOGIN)
+        return outcome
 
     def shared(self, call: Call) -> str | None:
         """Return the domain for the query of its bans: one answer serves every stream of it."""

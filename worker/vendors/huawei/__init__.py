@@ -47,7 +47,7 @@ class Huawei:
             case "list_online":
                 return api.read_online(call, response, now)
             case _:
-                return api.read_done(response, now)
+                return api.read_done(call, response, now)
 
     def shared(self, call: Call) -> str | None:  # noqa: ARG002 - the same for each
         """Return None: a read asks for one stream, so that it needs one page of the generous read quota."""

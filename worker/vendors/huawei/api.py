@@ -102,13 +102,13 @@ def _json(value: dict[str, str]) -> bytes:
     return json.dumps(value).encode("ascii")
 
 
-def read_done(response: Response, now: Millis) -> Outcome:
+def read_done(call: Call, response: Response, now: Millis) -> Outcome:
     """Return what the answer to a change means. 204 and nothing else says that it was done."""
     body = json_object(response)
     wire = _wire(response, body)
     if response.status == 204:  # noqa: PLR2004 - the one documented success
         return Done(wire)
-    return _failure(response, body, wire, now)
+    return _failure(call, response, body, wire, now)
 
 
 def read_blocks(call: Call, response: Response, now: Millis) -> Outcome:
@@ -127,7 +127,7 @@ def read_blocks(call: Call, response: Response, now: Millis) -> Outcome:
         return Facts(forbidden=in_force, forbidden_until=end if in_force else None)
 
     keys, offset, cursor = ("blocks", "total"), page * PAGE_SIZE, str(page + 1)
-    return _read_list(response, now, facts, keys=keys, names=names, offset=offset, cursor=cursor)
+    return _read_list(call, response, now, facts, keys=keys, names=names, offset=offset, cursor=cursor)
 
 
 def read_online(call: Call, response: Response, now: Millis) -> Outcome:
@@ -141,10 +141,11 @@ def read_online(call: Call, response: Response, now: Millis) -> Outcome:
         return Facts(live=True, live_since=utc_millis(entry.get("start_time")))
 
     keys, cursor = ("streams", "total_num"), str(offset + PAGE_SIZE)
-    return _read_list(response, now, facts, keys=keys, names=names, offset=offset, cursor=cursor)
+    return _read_list(call, response, now, facts, keys=keys, names=names, offset=offset, cursor=cursor)
 
 
 def _read_list(
+    call: Call,
     response: Response,
     now: Millis,
     facts: Callable[[dict[str, Any] | None], Facts | None],
@@ -161,7 +162,7 @@ def _read_list(
     body = json_object(response)
     wire = _wire(response, body)
     if response.status != 200 or wire.vendor_code:  # noqa: PLR2004 - the one documented success
-        return _failure(response, body, wire, now)
+        return _failure(call, response, body, wire, now)
     unreadable = Unknown(wire, "the vendor's list cannot be read")
     entries, total = ((body or {}).get(key) for key in keys)
     if entries is None and total == 0:
@@ -186,7 +187,7 @@ def _wire(response: Response, body: dict[str, Any] | None) -> Wire:
     )
 
 
-def _failure(response: Response, body: dict[str, Any] | None, wire: Wire, now: Millis) -> Outcome:
+def _failure(call: Call, response: Response, body: dict[str, Any] | None, wire: Wire, now: Millis) -> Outcome:
     """Return what an answer other than the documented success means: by its code, else by its status."""
     code = (wire.vendor_code or "").replace("APIG.", "APIGW.", 1)
     meaning = _CODES.get(f"{code} {response.status}") or _CODES.get(code)
@@ -197,6 +198,8 @@ def _failure(response: Response, body: dict[str, Any] | None, wire: Wire, now: M
             return replace(
                 refused, detail="signed too long ago, or with expired keys: check this host's clock"
             )
+        case AlreadySo() if call.operation not in ("block", "update_block"):
+            return Unknown(wire, "the vendor says that it exists, which does not answer this call")
         case outcome:
             return outcome
 
