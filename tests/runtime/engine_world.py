@@ -13,6 +13,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+from tests.simulation.invariants import known_before_sent, offsets_advance, sent_once
 from worker.core.context import AccountView, Context
 from worker.core.outcome import Outcome
 from worker.core.policy import Guard, Policy, Rule, Then, When
@@ -198,11 +199,8 @@ class World:
     def _send(self, granted: Granted) -> None:
         """Put a request on the wire; its calls were committed before, and were never sent before."""
         for call, (number, _, key, target) in zip(granted.calls, granted.origins, strict=True):
-            assert call.id not in self.ids, "a call goes out once"
-            under_way = self.committed(number, key).targets[target].call
-            assert under_way is not None
-            if call.purpose not in READS:  # an action takes a read's place, whose answer then says nothing
-                assert under_way.id == call.id, "a call goes out only once it is committed"
+            sent_once(self.ids, call)
+            known_before_sent(self.remembered(number, key), target, call)
             self.ids.add(call.id)
         self.sent.append(granted)
         self.under_way.append(granted)
@@ -279,7 +277,7 @@ class World:
         return Batch(parts, [])
 
     def _write_part(self, p: int, part: PartitionBatch) -> None:
-        assert part.next_offset >= self.offsets[p], "offsets only advance"
+        offsets_advance(self.offsets[p], part.next_offset)
         self.offsets[p] = part.next_offset
         for key, state in part.states.items():
             if state.value is None:
@@ -310,8 +308,10 @@ class World:
 
     # -- the wire --------------------------------------------------------------------------------------
 
-    def answer(self, granted: Granted, *outcomes: Outcome, sent: bool = True) -> None:
-        """Answer a request: as told, or as its vendor does."""
+    def answer(
+        self, granted: Granted, *outcomes: Outcome, sent: bool = True, started_at: Millis | None = None
+    ) -> None:
+        """Answer a request: as told, or as its vendor does. It left at ``started_at``, or just now."""
         self.under_way.remove(granted)
         now = self.clock.at
         vendor = self.vendors[granted.account]
@@ -320,7 +320,8 @@ class World:
         said = outcomes or tuple(vendor.perform(call, now) for call in granted.calls)
         if len(said) < len(granted.calls):
             said = said * len(granted.calls)
-        self.inbox.put(Answered(granted, said, now if sent else None, now))
+        started = now if started_at is None else started_at
+        self.inbox.put(Answered(granted, said, started if sent else None, now))
 
     # -- turning ---------------------------------------------------------------------------------------
 
@@ -344,12 +345,16 @@ class World:
 
     # -- the books -------------------------------------------------------------------------------------
 
-    def committed(self, partition: int, key: str) -> StreamState:
-        """Return a stream's committed state."""
+    def remembered(self, partition: int, key: str) -> StreamState | None:
+        """Return a stream's committed state, if there is one."""
         record = self.states[partition].get(key)
-        assert record is not None
-        assert record.value is not None
-        return decode(record.value)
+        return decode(record.value) if record is not None and record.value is not None else None
+
+    def committed(self, partition: int, key: str) -> StreamState:
+        """Return a stream's committed state, which there is."""
+        state = self.remembered(partition, key)
+        assert state is not None
+        return state
 
     def outcomes(self, verdict: str) -> list[str]:
         """Return what was published about a verdict."""

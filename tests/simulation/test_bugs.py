@@ -1,0 +1,146 @@
+"""Is the simulation any good? Each deliberate bug must break a promise within a bounded number of seeds."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from tests.simulation.life import Life, events
+from tests.simulation.shrink import failure
+from worker.core import answers
+from worker.core.turn import Turn
+from worker.core.whole import Whole
+from worker.runtime.accounts import Accounts
+from worker.runtime.engine import BATCH_STEPS, Engine
+from worker.runtime.messages import Answered, Record
+from worker.runtime.partition import Partition
+
+SEEDS = 150
+
+Patch = pytest.MonkeyPatch
+original_seal = Partition.seal
+original_submit = Engine._submit
+original_answered = Accounts.answered
+original_release = Turn.release
+original_unknown = answers._unknown
+
+
+def state_not_written(patch: Patch) -> None:
+    """States are not in the transaction."""
+
+    def seal(self: Partition, topic: str) -> dict[str, Record]:
+        original_seal(self, topic)
+        return {}
+
+    patch.setattr(Partition, "seal", seal)
+
+
+def answers_not_written(patch: Patch) -> None:
+    """A state is written only while a call is under way."""
+
+    def seal(self: Partition, topic: str) -> dict[str, Record]:
+        written = original_seal(self, topic)
+        return {key: record for key, record in written.items() if b'"call":' in (record.value or b"")}
+
+    patch.setattr(Partition, "seal", seal)
+
+
+def released_before_commit(patch: Patch) -> None:
+    """Calls go out as soon as their batch is submitted."""
+
+    def submit(self: Engine) -> None:
+        waiting = not self._submitted
+        original_submit(self)
+        if waiting and self._submitted:
+            going, self._going = self._going, []
+            for granted in going:
+                self._send(granted)
+
+    patch.setattr(Engine, "_submit", submit)
+
+
+def under_way_forgotten(patch: Patch) -> None:
+    """A restored call that was under way is taken for one that was never sent."""
+
+    def interrupted(turn: Turn) -> None:
+        turn.state = replace(turn.state, call=None)
+
+    patch.setattr(answers, "interrupted", interrupted)
+
+
+def stale_epoch_accepted(patch: Patch) -> None:
+    """Records that were polled for an earlier assignment are taken."""
+
+    def work_off(self: Engine) -> None:
+        while self._steps < BATCH_STEPS and (polled := self._backlog.pop()) is not None:
+            part = self.partitions.get(polled.partition)
+            for record in polled.records if part is not None else ():
+                self._record(self.partitions[polled.partition], record)
+
+    patch.setattr(Engine, "_work_off", work_off)
+
+
+def cut_retried_unasked(patch: Patch) -> None:
+    """A cut without an answer is repeated like anything else."""
+
+    def unknown(turn: Turn, call: Any, outcome: Any, jitter: float) -> None:
+        if call.purpose == "cut":
+            answers._again(turn, call, "network", jitter)
+        else:
+            original_unknown(turn, call, outcome, jitter)
+
+    patch.setattr(answers, "_unknown", unknown)
+
+
+def release_lifts_everything(patch: Patch) -> None:
+    """A release of one demand takes all of the stream."""
+
+    def release(self: Turn, cause: Any, gone: Any, why: str, reason: str, *, asks: bool = True) -> int:
+        every = any(gone(hold) for hold in self.state.holds)
+        return original_release(self, cause, lambda _: every, why, reason, asks=asks)
+
+    patch.setattr(Turn, "release", release)
+
+
+def window_counted_from_send(patch: Patch) -> None:
+    """A quota slot comes free one window after the request was sent."""
+
+    def answered(self: Accounts, message: Answered, now: int) -> frozenset[str]:
+        started = message.started_at
+        at = message.finished_at if started is None else started
+        return original_answered(
+            self, Answered(message.granted, message.outcomes, message.started_at, at), now
+        )
+
+    patch.setattr(Accounts, "answered", answered)
+
+
+def duplicate_not_recognised(patch: Patch) -> None:
+    """Every verdict and command is new."""
+    patch.setattr(Whole, "first_time", lambda self, event_id, forget_at: True)
+
+
+BUGS: dict[Callable[[Patch], None], set[str]] = {
+    state_not_written: {"known_before_sent"},
+    answers_not_written: set(),
+    released_before_commit: {"known_before_sent"},
+    under_way_forgotten: set(),
+    stale_epoch_accepted: set(),
+    cut_retried_unasked: {"a_lost_cut_is_asked_about"},
+    release_lifts_everything: {"releasing_spares_the_others"},
+    window_counted_from_send: {"within_quota"},
+    duplicate_not_recognised: {"at_most_one_terminal"},
+}
+"""The bugs, and the promise that each must break; any where none is named."""
+
+
+@pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.__name__)
+def test_the_bug_is_noticed(bug: Callable[[Patch], None], monkeypatch: Patch) -> None:
+    bug(monkeypatch)
+    for seed in range(SEEDS):
+        said = failure(Life(seed), events(seed))
+        if said is not None and (not BUGS[bug] or said.split(":")[0] in BUGS[bug]):
+            print(f"{bug.__name__}: seed {seed}: {said[:100]}")  # noqa: T201 - shown by pytest -rP
+            return
+    pytest.fail(f"{SEEDS} seeds did not notice: {bug.__doc__}")
