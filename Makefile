@@ -9,12 +9,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 PINNED := --constraint constraints.txt
-# Installs the project itself with the pinned hatchling, not with one fetched for the occasion.
+# Builds with the pinned hatchling (and setuptools, for some SDKs), not with ones fetched for the occasion.
 EDITABLE := install $(PINNED) --no-build-isolation --editable
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format schemas chart bench lock clean
+.PHONY: help demo test lint format schemas docs chart bench lock clean
 
 help: ## List these commands
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
@@ -36,6 +36,9 @@ format: $(VENV)/dev.stamp ## Let ruff mend what it can
 
 schemas: $(VENV)/dev.stamp ## Write schemas/ anew from the code
 	$(BIN)/moderation-worker schemas --out schemas
+
+docs: $(VENV)/dev.stamp ## Write what is made from the vendors' files anew
+	$(BIN)/python -m docs.generate
 
 chart: $(VENV)/dev.stamp ## Lint, render and validate the Helm chart and the Dockerfile
 	$(BIN)/python -m pytest -m chart $(PYTEST_ARGS)
@@ -60,7 +63,7 @@ $(VENV)/pip.stamp: constraints.txt
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo \
 	  "$(PYTHON) cannot make environments: install its venv module (Debian: apt-get install python3-venv)" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install $(PINNED) pip hatchling editables
+	$(PIP) install $(PINNED) pip hatchling editables setuptools
 	@touch $@
 
 $(VENV)/demo.stamp: $(VENV)/pip.stamp pyproject.toml

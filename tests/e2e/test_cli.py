@@ -473,8 +473,15 @@ def test_vendors_are_listed_and_shown(capsys: pytest.CaptureFixture[str]) -> Non
         "at most 30d",
         "writes 500 in 1d",
         "forbid_query https://",
+        "needs push_domain",
+        "A ban also ends the running broadcast: yes",
     ):
         assert part in shown
+
+    assert main("vendors", "memory") == 0
+    assert "boolean, default false" in capsys.readouterr().out
+    assert main("vendors", "aliyun") == 0
+    assert "Acknowledged before it is in force: block_regions, unblock_regions" in capsys.readouterr().out
 
 
 def test_schemas_are_written_where_it_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_block_once_cuts_and_the_encoder_comes_back(
         ("POST", "stream/block-once", {"app_name": ""}, (400, "LIVE.100011001")),
         ("POST", "stream/blocks", {"resume_time": utc(START + 91 * DAY)}, (400, "LIVE.100011001")),
         ("POST", "stream/blocks", {"resume_time": utc(START - 1000)}, (400, "LIVE.100011001")),
-        ("POST", "stream/blocks", {"resume_time": "2027-01-01T00:00:00+00:00"}, (400, "LIVE.100011001")),
+        ("POST", "stream/blocks", {"resume_time": "2027-01-01T00:00:00+08:00"}, (400, "LIVE.100011001")),
         ("PUT", "stream/blocks", {"resume_time": utc(START)}, (400, "LIVE.100011001")),
         ("PUT", "stream/blocks", {"resume_time": utc(START + 1000)}, (404, "LIVE.103011019")),
         ("GET", "stream/blocks", {"size": 101}, (400, "LIVE.100011001")),

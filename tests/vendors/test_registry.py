@@ -24,12 +24,27 @@ serves = ["cut"]
 
 def install(monkeypatch: pytest.MonkeyPatch, *points: tuple[str, str]) -> None:
     """Pretend that distributions with these entry points are installed."""
-    found = [EntryPoint(name, value, vendors.GROUP) for name, value in points]
+    found = tuple(EntryPoint(name, value, vendors.GROUP) for name, value in points)
+    monkeypatch.setattr(vendors, "installed", lambda: found)
+
+
+def test_installed_vendors_are_looked_for_once_and_in_their_own_group(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[str] = []
 
     def entry_points(*, group: str) -> list[EntryPoint]:
-        return found if group == "moderation_worker.vendors" else []
+        asked.append(group)
+        return [EntryPoint("acme", "acme:Acme", group)]
 
     monkeypatch.setattr(vendors, "entry_points", entry_points)
+    vendors.installed.cache_clear()
+    try:
+        assert "acme" in vendor_names()
+        load_spec("huawei")
+    finally:
+        vendors.installed.cache_clear()
+    assert asked == ["moderation_worker.vendors"]
 
 
 def test_the_vendors_of_this_tree_are_named() -> None:

@@ -27,6 +27,9 @@ def one_vendor(name: str) -> str:
         parts.append(f"Exactly one of: {groups}")
     operations = [_operation(one, spec.quotas) for one in spec.operations.values()]
     parts.append(f"Operations:\n{table(operations)}")
+    parts.append(f"A ban also ends the running broadcast: {'yes' if spec.forbid_cuts else 'no'}")
+    if spec.asynchronous:
+        parts.append(f"Acknowledged before it is in force: {', '.join(spec.asynchronous)}")
     if spec.quotas:
         quotas = [(f"  {quota}", _windows(windows)) for quota, windows in spec.quotas.items()]
         parts.append(f"Quotas:\n{table(quotas)}")
@@ -39,6 +42,8 @@ def _setting(one: Setting) -> tuple[str, str, str]:
     marks = [mark for mark, stands in (("required", one.required), ("secret", one.secret)) if stands]
     if one.type != "string":
         marks.append(one.type)
+    if one.default is not None:
+        marks.append(f"default {str(one.default).lower() if isinstance(one.default, bool) else one.default}")
     return f"  {one.name}", ", ".join(marks), one.help
 
 
@@ -47,6 +52,8 @@ def _operation(one: Operation, quotas: Mapping[str, tuple[Quota, ...]]) -> tuple
     limits = [f"counts against {', '.join(charges)}"] if charges else []
     if one.max_length is not None:
         limits.append(f"at most {format_duration(one.max_length)}")
+    if one.needs:
+        limits.append(f"needs {', '.join(one.needs)}")
     return f"  {one.name}", ", ".join(one.serves) or "-", "; ".join(limits) or "-", one.title
 
 

@@ -188,8 +188,13 @@ class HuaweiSimulator(Simulator):
         return domain, app, stream
 
     def _resume_time(self, exchange: Exchange) -> Millis:
-        """Return the end asked for: absent 7 days, at most 90; POST allows this very second, PUT does not."""
+        """Return the end asked for: absent 7 days, at most 90; POST allows this very second, PUT does not.
+
+        The page says ``Z``; the vendor's own SDK writes ``+00:00``.
+        """
         text = exchange.params.get("resume_time")
+        if isinstance(text, str):
+            text = re.sub(r"\+00:00$", "Z", text)
         until = exchange.until = exchange.at + DEFAULT if text is None else wire.parse_utc(text)
         earliest = exchange.at - exchange.at % 1000 + (exchange.method == "PUT")
         if until is None or not earliest <= until <= exchange.at + LONGEST:
