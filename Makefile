@@ -1,6 +1,8 @@
 # Python 3.11 or newer and make are all this needs; everything else lands in .venv.
 # PYTHON=python3.12 chooses the interpreter, PYTEST_ARGS="-k quota" the tests.
+# Tests wait for brokers and processes more than they compute: TESTERS of them run side by side, file by file.
 PYTHON ?= python3
+TESTERS ?= 3
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 LOCK_ARGS ?=
@@ -23,7 +25,7 @@ demo: $(VENV)/demo.stamp ## Broker, vendors and verdicts on this machine: watch 
 	$(BIN)/moderation-worker demo
 
 test: $(VENV)/dev.stamp ## Every test whose tools are there; says which are not (PYTEST_ARGS=...)
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadfile $(PYTEST_ARGS)
 
 lint: $(VENV)/dev.stamp ## ruff, its formatter, and mypy --strict
 	$(BIN)/ruff check
