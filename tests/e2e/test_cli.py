@@ -196,6 +196,21 @@ def test_it_tells_its_version_and_its_commands() -> None:
         assert f"    {word} " in shown.stdout
 
 
+def test_every_module_of_commands_is_listed() -> None:
+    found = {path.stem for path in (ROOT / "worker" / "commands").glob("*.py")} - {"__init__"}
+    assert {group.__name__.rpartition(".")[2] for group in cli.GROUPS} == found
+
+
+def test_help_does_not_load_what_costs() -> None:
+    program = "import sys; from worker.cli import main; main(['--help']); print(*sys.modules, sep='\\n')"
+    loaded = subprocess.run(  # noqa: S603 - our own program
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True, cwd=ROOT
+    ).stdout.splitlines()
+    assert "worker.commands.plan" in loaded
+    costly = {"httpx", "kafka", "prometheus_client", "pydantic", "rich", "worker.settings", "yaml"}
+    assert costly.intersection(loaded) == set()
+
+
 # plan
 
 

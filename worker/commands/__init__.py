@@ -1,6 +1,15 @@
-"""What the commands do, without the command line: each gives data or text, ``worker.cli`` prints."""
+"""The commands: each module here is one group of them, with their arguments and what they do and print.
+
+Another command goes into the module of its group, or into a module of its own, which ``worker.cli`` lists:
+``add`` says its name, its arguments and its body, and the body returns the exit code. What costs time to
+import is imported by the body, since ``--help`` loads every group. What is worth a test of its own, or
+what another command needs too, goes to ``worker.commands.parts``.
+"""
 
 from collections.abc import Sequence
+
+OK, FAILED, WRONG, INTERRUPTED = 0, 1, 2, 130
+"""Exit codes: done, failed while running, wrong usage or configuration, interrupted."""
 
 
 class Refusal(Exception):  # noqa: N818 - the command was refused; nothing has failed

@@ -9,8 +9,8 @@ from uuid import uuid4
 from kafka.errors import KafkaError
 
 from worker.commands import Failure, Refusal
-from worker.commands.files import Found
-from worker.commands.tables import table
+from worker.commands.parts.files import Found
+from worker.commands.parts.tables import table
 from worker.events.codec import Invalid, decode
 from worker.events.incoming import Command, Event, StreamEvent, Verdict
 from worker.events.partition import home_partition

@@ -1,0 +1,1 @@
+"""What the commands are made of: each part gives data or text, and prints nothing."""
