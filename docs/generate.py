@@ -108,6 +108,11 @@ def page(spec: VendorSpec, proven: Mapping[str, Any]) -> str:
     if spec.quotas:
         rows = ((f"`{name}`", windows(each), charged(spec, name)) for name, each in spec.quotas.items())
         sections.append("## Quotas\n\n" + table(("quota", "calls", "counts"), rows))
+    if spec.capacities:
+        kept = (
+            (f"`{one.name}`", one.title, f"{one.limit} per {one.per}") for one in spec.capacities.values()
+        )
+        sections.append("## Kept at most\n\n" + table(("capacity", "what", "at most"), kept))
     sections.append("## Limits\n\n" + bullets(limits(spec)))
     if proven:
         sections.append("## What was proven, and how\n\n" + shown(spec, proven))

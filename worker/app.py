@@ -201,6 +201,8 @@ class _Worker:
             metrics.calls_waiting.labels(account, priority).set(number)
         for account, quota, ratio in self._accounts.used_ratios(now):
             metrics.quota_used_ratio.labels(account, quota).set(ratio)
+        for account, capacity, ratio in self._accounts.capacities.used_ratios():
+            metrics.vendor_capacity_used_ratio.labels(account, capacity).set(ratio)
         waiting = parked(engine.partitions)
         waiting["invalid_records"] = len(self._log.stopped())
         for reason in PARKED_REASONS:

@@ -496,7 +496,9 @@ def test_vendors_are_listed_and_shown(capsys: pytest.CaptureFixture[str]) -> Non
     assert main("vendors", "memory") == 0
     assert "boolean, default false" in capsys.readouterr().out
     assert main("vendors", "aliyun") == 0
-    assert "Acknowledged before it is in force: block_regions, unblock_regions" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "Acknowledged before it is in force: block_regions, unblock_regions" in shown
+    assert "blacklist     10000 banned streams per account" in shown
 
 
 def test_schemas_are_written_where_it_is_told(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ from worker.runtime.messages import (
 from worker.runtime.metrics import Metrics
 from worker.settings import AccountSettings, KafkaSettings
 from worker.vendors import load_spec
-from worker.vendors.base import Account, Quota
+from worker.vendors.base import Account, Quota, VendorSpec
 from worker.vendors.memory import Memory
 from worker.words import READS, Call, Millis
 
@@ -111,8 +111,10 @@ class World:
         policy: Policy = POLICY,
         concurrency: int = 10,
         accounts: tuple[str, ...] = ("m",),
+        spec: VendorSpec = SPEC,
         **settings: Any,
     ) -> None:
+        self.spec = spec
         self.partitions, self.policy = partitions, policy
         self.clock = Hands()
         self.settings = KafkaSettings(("b",), "g", "i", **settings)
@@ -149,14 +151,14 @@ class World:
         self.under_way: list[Granted] = []
         self.observed: list[Result] = []
         self.fatal: list[str] = []
-        specs = dict.fromkeys(self.vendors, SPEC)
+        specs = dict.fromkeys(self.vendors, self.spec)
         self.metrics = Metrics(CollectorRegistry(), specs, [guard.name for guard in self.policy.guards])
         parts = {
-            name: AccountPart(SPEC, vendor, self.account_settings[name])
+            name: AccountPart(self.spec, vendor, self.account_settings[name])
             for name, vendor in self.vendors.items()
         }
         self.accounts = Accounts(parts, self.metrics)
-        views = {name: AccountView.of(SPEC, self.account_settings[name].quotas) for name in self.vendors}
+        views = {name: AccountView.of(self.spec, self.account_settings[name].quotas) for name in self.vendors}
         self.engine = Engine(
             self.inbox,
             self.settings,

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from tests.runtime.engine_world import HOUR, MINUTE, NOW, POLICY, SECOND, World, guarded
-from worker.core.outcome import Refused
+from tests.runtime.engine_world import HOUR, MINUTE, NOW, POLICY, SECOND, SPEC, World, guarded
+from worker.core.outcome import Facts, Observed, Refused
 from worker.core.stream import Step
 from worker.runtime.messages import Committed
 from worker.runtime.partition import Partition
 from worker.runtime.wakes import Wakes
-from worker.vendors.base import Quota
+from worker.vendors.base import Capacity, Quota
 
 
 def begun(key: str = "a", category: str = "nudity", **world: Any) -> tuple[World, int, str]:
@@ -326,3 +326,61 @@ def test_a_drain_does_not_begin_what_is_due() -> None:
     w.clock.ticks = lambda: float(next(ticks))
     w.engine.drain(100.0)
     assert len(w.batches) == before
+
+
+# -- what a vendor keeps at most -----------------------------------------------------------------------
+
+FEW = replace(
+    SPEC,
+    capacities={"bans": Capacity("bans", "Bans", "forbid", 8, "account", "push_domain", "read_forbid")},
+)
+
+
+def full(w: World) -> float:
+    ((_, _, ratio),) = w.accounts.capacities.used_ratios()
+    return ratio
+
+
+def test_what_is_in_force_is_counted_wherever_its_partition_goes() -> None:
+    w = World(spec=FEW)
+    w.assign()
+    for key in ("a", "b", "c"):
+        w.verdict(key, "minors")
+    w.verdict("d", "spam")
+    w.settle()
+    assert full(w) == 3 / 8
+    number = w.home("a")
+    w.drop(number)
+    w.turn()
+    assert full(w) == sum(w.home(key) != number for key in ("b", "c")) / 8
+    w.assign(number)
+    w.settle()
+    assert full(w) == 3 / 8
+    w.start()
+    w.assign()
+    w.settle()
+    assert full(w) == 3 / 8, "a new process knows it from the states alone"
+
+
+def test_a_ban_that_is_over_gives_its_place_back() -> None:
+    w = World(spec=FEW)
+    w.assign()
+    w.verdict("a")
+    w.settle()
+    assert full(w) == 1 / 8
+    w.clock.at += HOUR
+    w.settle()
+    assert full(w) == 0
+
+
+def test_a_list_that_is_read_tells_of_the_bans_of_others() -> None:
+    w = World(spec=FEW)
+    w.assign()
+    w.verdict("a")
+    w.settle()
+    w.verdict("b", "odd")
+    w.settle(5, answering=False)
+    (asked,) = w.under_way
+    w.answer(asked, Observed(Facts(forbidden=False), total=5))
+    w.settle()
+    assert full(w) == 5 / 8

@@ -5,7 +5,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from worker.runtime.journal import REASONS
 from worker.runtime.metrics import RESET_REASONS, Metrics
-from worker.vendors.base import Operation, Quota, VendorSpec
+from worker.vendors.base import Capacity, Operation, Quota, VendorSpec
 
 CONTRACT = """
 | `events_consumed_total` | counter | `type` |
@@ -17,6 +17,7 @@ CONTRACT = """
 | `time_to_dark_seconds` | histogram | `severity` |
 | `calls_waiting` | gauge | `account`, `priority` |
 | `quota_used_ratio` | gauge | `account`, `operation` |
+| `vendor_capacity_used_ratio` | gauge | `account`, `capacity` |
 | `quota_wait_seconds` | histogram | `account` |
 | `parked` | gauge | `reason` |
 | `oldest_pending_seconds` | gauge | |
@@ -37,6 +38,7 @@ SPEC = VendorSpec(
     settings=(),
     operations={name: Operation(name, "", (), (), "") for name in ("forbid", "list")},
     quotas={"forbid": (Quota(1, 1),), "writes": (Quota(1, 1),)},
+    capacities={"bans": Capacity("bans", "", "forbid", 1, "account", "push_domain")},
 )
 
 
@@ -81,6 +83,7 @@ def test_what_is_known_exists_from_the_start() -> None:
         ("time_to_dark_seconds_count", {"severity": "low"}),
         ("calls_waiting", {"account": "acc", "priority": "high"}),
         ("quota_used_ratio", {"account": "acc", "operation": "writes"}),
+        ("vendor_capacity_used_ratio", {"account": "acc", "capacity": "bans"}),
         ("quota_wait_seconds_count", {"account": "acc"}),
         ("parked", {"reason": "approval"}),
         ("guard_open", {"guard": "blast"}),

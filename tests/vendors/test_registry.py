@@ -9,7 +9,7 @@ import pytest
 
 from worker import vendors
 from worker.vendors import UnknownVendor, load_spec, make, parse_spec, vendor_names
-from worker.vendors.base import Account, Operation, Setting, VendorSpec
+from worker.vendors.base import Account, Capacity, Operation, Setting, VendorSpec
 from worker.words import Call, Quota, Target
 
 MINIMAL = """
@@ -19,6 +19,16 @@ summary = "Nothing."
 [operations.stop]
 title = "Stop"
 serves = ["cut"]
+"""
+
+BANS = """
+[capacities.bans]
+title = "Bans"
+takes = "forbid"
+limit = 7
+per = "domain"
+domain = "push_domain"
+shown_by = "look"
 """
 
 
@@ -177,6 +187,13 @@ serves = ["read_live"]
 [quotas]
 stop = "5/1s"
 writes = ["10/5m", "500/1d"]
+[capacities.bans]
+title = "Bans"
+takes = "forbid"
+limit = 7
+per = "domain"
+domain = "push_domain"
+shown_by = "look"
 """
     assert parse_spec("acme", text) == VendorSpec(
         name="acme",
@@ -206,6 +223,7 @@ writes = ["10/5m", "500/1d"]
         endpoint="https://{zone}.acme.example",
         forbid_cuts=False,
         asynchronous=("forbid",),
+        capacities={"bans": Capacity("bans", "Bans", "forbid", 7, "domain", "push_domain", "look")},
     )
 
 
@@ -228,6 +246,10 @@ writes = ["10/5m", "500/1d"]
         ('[quotas]\nstpo = "5/1s"', "quotas.stpo: no operation charges it"),
         ('[settings.key]\nhelp = "K"\nsecrte = true', "settings.key.secrte: Extra inputs"),
         ("[settings]\nkey = 1", "settings.key: "),
+        (BANS.replace("forbid", "cut"), "capacities.bans.takes: Input should be"),
+        (BANS, "capacities.bans.takes: no operation serves forbid"),
+        (BANS.replace("7", "0"), "capacities.bans.limit: Input should be greater than 0"),
+        (BANS.replace("look", "list"), "capacities.bans.shown_by: list is no operation"),
         ("[[links]]", "links: "),
         ("[nonsense", ""),
     ],

@@ -8,7 +8,7 @@ from worker.core.policy import Policy
 from worker.core.routes import Route
 from worker.core.state import Hold
 from worker.events.result import WorkerRef
-from worker.vendors.base import Operation, Quota, VendorSpec
+from worker.vendors.base import Capacity, Operation, Quota, VendorSpec
 from worker.words import Millis, Purpose, value
 
 
@@ -21,6 +21,7 @@ class AccountView:
     forbid_cuts: bool = True
     windows: Mapping[str, Millis] = field(default_factory=dict)
     """For each operation the longest quota window it counts in."""
+    capacities: tuple[Capacity, ...] = ()
 
     @classmethod
     def of(cls, spec: VendorSpec, quotas: Mapping[str, tuple[Quota, ...]]) -> "AccountView":
@@ -34,7 +35,7 @@ class AccountView:
         serves = {
             purpose: operation for operation in spec.operations.values() for purpose in operation.serves
         }
-        return cls(spec.name, serves, spec.forbid_cuts, windows)
+        return cls(spec.name, serves, spec.forbid_cuts, windows, tuple(spec.capacities.values()))
 
 
 class GuardView(Protocol):

@@ -114,20 +114,22 @@ class Unknown:
 
 @value()
 class Observed:
-    """A read succeeded."""
+    """A read succeeded. ``total``: how many entries the list that was read has in all, if it says so."""
 
     facts: Facts
     wire: Wire = field(default_factory=Wire)
     detail: str = ""
+    total: int | None = None
 
 
 @value()
 class NextPage:
-    """A list did not name the stream yet and has more: call again with ``cursor``."""
+    """A list did not name the stream yet and has more: call again with ``cursor``. ``total`` as above."""
 
     cursor: str
     wire: Wire = field(default_factory=Wire)
     detail: str = ""
+    total: int | None = None
 
 
 Outcome = Done | AlreadySo | NotThere | Refused | Throttled | Unreachable | Unknown | Observed | NextPage

@@ -30,6 +30,7 @@ from typing import assert_never
 from worker.core import answers
 from worker.core.accept import accept
 from worker.core.calls import Need, need
+from worker.core.capacity import Place, places
 from worker.core.context import Context
 from worker.core.holds import FOREVER, end
 from worker.core.orders import command, stream_event
@@ -117,8 +118,9 @@ class Step:
     ``needs`` has an entry for each touched target. ``placed`` are the new demands that act, with their
     account, for the guards to count.
     ``wake_at`` is when the stream must be looked at again, whatever else happens. ``spent_until``: until
-    when its last calls may count in a vendor's quota. ``quiet``: nothing is owed or needed that was not
-    before, so ``open`` and ``spent_until`` are as they were, and so is ``wake_at`` unless it is earlier.
+    when its last calls may count in a vendor's quota. ``places``: what it takes up of what vendors keep at
+    most. ``quiet``: nothing is owed or needed that was not before, so ``open``, ``spent_until`` and
+    ``places`` are as they were, and so is ``wake_at`` unless it is earlier.
     """
 
     state: StreamState | None
@@ -129,6 +131,7 @@ class Step:
     wake_at: Millis = FOREVER
     open: Open = NOTHING_OPEN
     spent_until: Millis = 0
+    places: tuple[Place, ...] = ()
     quiet: bool = False
 
 
@@ -236,6 +239,7 @@ def _look_over(whole: Whole, state: StreamState, busy: list[TargetState], step: 
     step.wake_at = min(wakes) if busy else _forget_at(state)
     step.open = _open(busy, whole)
     step.spent_until = _spent_until(targets.values(), whole.ctx)
+    step.places = places(busy, whole.ctx)
     return step
 
 

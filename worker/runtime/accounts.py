@@ -4,12 +4,14 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from worker.core.calls import Need
+from worker.core.capacity import Capacities
 from worker.core.holds import FOREVER
 from worker.core.outcome import AlreadySo, Done, NextPage, NotThere, Observed, Outcome, Refused, Throttled
 from worker.core.schedule import Grant, Schedule, Want
 from worker.core.state import StreamState, TargetState
 from worker.runtime.messages import Answered, Granted
 from worker.runtime.metrics import Metrics
+from worker.runtime.partition import Partition
 from worker.settings import AccountSettings
 from worker.vendors.base import Vendor, VendorSpec
 from worker.words import Call, Millis, Priority
@@ -37,6 +39,9 @@ class Accounts:
             name: Schedule(part.settings.quotas, part.settings.concurrency, part.settings.reserve)
             for name, part in accounts.items()
         }
+        self.capacities = Capacities(
+            {name: tuple(part.spec.capacities.values()) for name, part in accounts.items()}
+        )
         self._under_way: dict[str, Grant] = {}
         self._stopped: frozenset[str] = frozenset()
 
@@ -137,6 +142,8 @@ class Accounts:
             return self._stopped
         schedule.answered(grant, message.finished_at)
         outcome: Outcome = message.outcomes[0]
+        if isinstance(outcome, Observed | NextPage) and outcome.total is not None:
+            self.capacities.shown(calls[0].operation, calls[0].target, outcome.total)
         match outcome:
             case Throttled(retry_after=retry_after):
                 schedule.throttled(grant.charges, now + (retry_after or THROTTLED_FOR), now)
@@ -174,10 +181,17 @@ class Accounts:
                 if operation is not None:
                     self._schedules[target.target.account].seed(operation.charges, at)
 
-    def drop_partition(self, number: int) -> None:
-        """Forget what the streams of a partition want."""
+    def drop_partition(self, part: Partition) -> None:
+        """Forget what the streams of a partition want, and what they take up."""
         for schedule in self._schedules.values():
-            schedule.drop_partition(number)
+            schedule.drop_partition(part.number)
+        for taken in part.places.values():
+            self.capacities.change(taken, ())
+
+    def restored(self, part: Partition) -> None:
+        """Count what the streams of a partition take up."""
+        for taken in part.places.values():
+            self.capacities.change((), taken)
 
     def set_share(self, held: int, total: int) -> None:
         """Scale every quota to the part of the partitions that is ours, once their number is known."""

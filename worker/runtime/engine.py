@@ -208,7 +208,7 @@ class Engine:
             self._take_up(part, key, now)
         state = part.state(key)
         step = stream.step(state, event, now, self.ctx)
-        part.take(key, step)
+        self._accounts.capacities.change(part.take(key, step), part.places.get(key, ()))
         batch = self._part(part)
         self._steps += 1
         for account, hold in step.placed:
@@ -317,6 +317,7 @@ class Engine:
         self.partitions[message.partition] = part
         self._accounts.set_share(len(self.partitions), self._log.partitions)
         self._wakes.load(part, part.load(message.states, self._clock.now()))
+        self._accounts.restored(part)
         part.answers = self._kept.pop(part.number, {})
         if part.has_foreign(self._log.partitions, self._settings.partitioner):
             sentence = partitions_moved(self._settings)
@@ -348,7 +349,7 @@ class Engine:
         self._batch.partitions.pop(number, None)
         if part is None:
             return
-        self._accounts.drop_partition(number)
+        self._accounts.drop_partition(part)
         if part.to_take_up:
             self._kept[number] = part.answers
         else:

@@ -98,6 +98,12 @@ class Metrics:
             "account",
             "operation",
         )
+        self.vendor_capacity_used_ratio = self._gauge(
+            "vendor_capacity_used_ratio",
+            "Taken part of what a vendor keeps of bans or region blocks, of the fullest domain; 1 is all.",
+            "account",
+            "capacity",
+        )
         self.quota_wait_seconds = self._histogram(
             "quota_wait_seconds",
             "How long a call that was due was kept back by quota or concurrency.",
@@ -144,6 +150,7 @@ class Metrics:
             _begin(self.vendor_requests_total, [account], spec.operations, get_args(OutcomeWord))
             _begin(self.vendor_request_duration_seconds, [spec.name], spec.operations)
             _begin(self.quota_used_ratio, [account], spec.quotas)
+            _begin(self.vendor_capacity_used_ratio, [account], spec.capacities)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"moderation_{name}", text, labels, registry=self.registry)

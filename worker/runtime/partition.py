@@ -1,10 +1,12 @@
 """The streams of one partition in one epoch: states as bytes, the recently used ones decoded too."""
 
+import json
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
+from worker.core.capacity import Place
 from worker.core.holds import FOREVER
 from worker.core.state import StreamState, decode, encode
 from worker.core.stream import NOTHING_OPEN, Answered, Open, Step
@@ -14,8 +16,9 @@ from worker.words import Millis
 
 DUE = "due"
 """Header of a state record, two numbers: when the stream must be looked at, whatever happens; and until when
-a restore decodes it at once, because something is open or its last calls still count in a quota.
-One header, not two: each costs a restore more than anything that is done with it."""
+a restore decodes it at once, because something is open or its last calls still count in a quota. Behind
+them, as JSON, the places it takes up at vendors that keep only so many, if any.
+One header, not three: each costs a restore more than anything that is done with it."""
 
 DECODED_KEPT = 2_000
 FOREIGN_SAMPLE = 20
@@ -37,6 +40,8 @@ class Partition:
     spent: dict[str, Millis] = field(default_factory=dict)
     """Until when a stream's last calls may count in a quota, where they do."""
     invalid_in_a_row: int = 0
+    places: dict[str, tuple[Place, ...]] = field(default_factory=dict)
+    """What each stream takes up of what vendors keep at most, where it does."""
     to_take_up: dict[str, None] = field(default_factory=dict)
     """The restored streams that had something open, and have not been looked at since."""
     answers: dict[str, Answered] = field(default_factory=dict)
@@ -53,8 +58,9 @@ class Partition:
         self.decoded[key] = state
         return state
 
-    def take(self, key: str, step: Step) -> None:
-        """Take a step's state as the stream's; it is written with the open batch."""
+    def take(self, key: str, step: Step) -> tuple[Place, ...]:
+        """Take a step's state as the stream's; written with the open batch; return its places before."""
+        before = self.places.get(key, ())
         if step.state is None:
             self.decoded.pop(key, None)
             self.raw.pop(key, None)
@@ -62,7 +68,7 @@ class Partition:
             self.decoded[key] = step.state
         self.unsealed.add(key)
         if step.quiet:
-            return
+            return before
         if step.open == NOTHING_OPEN:
             self.opens.pop(key, None)
         else:
@@ -71,6 +77,11 @@ class Partition:
             self.spent[key] = step.spent_until
         else:
             self.spent.pop(key, None)
+        if step.places:
+            self.places[key] = step.places
+        else:
+            self.places.pop(key, None)
+        return before
 
     def seal(self, topic: str) -> dict[str, Record]:
         """Return the records of all states touched since the last time."""
@@ -97,7 +108,10 @@ class Partition:
             wake_at, eager_until = FOREVER, 0
             for header, text in headers:
                 if header == DUE:
-                    wake_at, eager_until = map(int, text.split())
+                    due, eager, *taken = text.split(b" ", 2)
+                    wake_at, eager_until = int(due), int(eager)
+                    if taken:
+                        self.places[key] = tuple(map(tuple, json.loads(taken[0])))
             if now < eager_until:
                 self.to_take_up[key] = None
             elif wake_at < FOREVER:
@@ -114,7 +128,11 @@ class Partition:
     def _headers(self, key: str) -> Headers:
         wake_at, found = self.wakes.get(key, FOREVER), self.opens.get(key, NOTHING_OPEN)
         eager_until = self.spent.get(key, 0) if found == NOTHING_OPEN else FOREVER
-        return () if wake_at == FOREVER and not eager_until else ((DUE, b"%d %d" % (wake_at, eager_until)),)
+        taken = self.places.get(key)
+        if wake_at == FOREVER and not eager_until and not taken:
+            return ()
+        text = b"%d %d" % (wake_at, eager_until)
+        return ((DUE, text + b" " + json.dumps(taken).encode() if taken else text),)
 
 
 def oldest_pending(partitions: Mapping[int, Partition]) -> Millis | None:

@@ -33,6 +33,14 @@ does nothing else. Its ``vendor.toml`` lies in its package::
     [quotas]                           # of an operation, or shared; what has none is not limited
     block = "4000/60s"
     writes = ["10/5m", "500/1d"]
+
+    [capacities.blacklist]             # optional: what the vendor keeps at most
+    title = "Banned streams"
+    takes = "forbid"                   # or "block_regions"
+    limit = 10000
+    per = "account"                    # or "domain": each has so many
+    domain = "play_domain"             # the target's domain that it is counted by
+    shown_by = "list_blocked"          # optional: the operation that tells how many there are
 """
 
 import re
@@ -44,10 +52,10 @@ from importlib.metadata import EntryPoint, entry_points
 from importlib.resources import files
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from worker.durations import parse_duration, parse_quota
-from worker.vendors.base import Account, Operation, Setting, Vendor, VendorSpec
+from worker.vendors.base import Account, Capacity, Operation, Setting, Vendor, VendorSpec
 from worker.words import Millis, Purpose, Quota
 
 GROUP = "moderation_worker.vendors"
@@ -129,6 +137,7 @@ def parse_spec(name: str, text: str) -> VendorSpec:
         endpoint=file.endpoint,
         forbid_cuts=file.forbid_cuts,
         asynchronous=file.asynchronous,
+        capacities={key: Capacity(name=key, **dict(value)) for key, value in file.capacities.items()},
     )
     _check(name, spec)
     return spec
@@ -150,6 +159,16 @@ def _check(name: str, spec: VendorSpec) -> None:
             if key not in settings
         ),
         *(f"asynchronous: no operation serves {key}" for key in spec.asynchronous if key not in served),
+        *(
+            f"capacities.{one.name}.takes: no operation serves {one.takes}"
+            for one in spec.capacities.values()
+            if one.takes not in served
+        ),
+        *(
+            f"capacities.{one.name}.shown_by: {one.shown_by} is no operation"
+            for one in spec.capacities.values()
+            if one.shown_by is not None and one.shown_by not in spec.operations
+        ),
     ]
     if problems:
         raise ValueError("; ".join(problems))
@@ -210,6 +229,15 @@ class _Operation(_Part):
     needs: tuple[Literal["push_domain", "play_domain"], ...] = ()
 
 
+class _Capacity(_Part):
+    title: str
+    takes: Literal["forbid", "block_regions"]
+    limit: Annotated[int, Field(gt=0)]
+    per: Literal["account", "domain"]
+    domain: Literal["push_domain", "play_domain"]
+    shown_by: str | None = None
+
+
 class _File(_Part):
     name: str
     title: str
@@ -222,3 +250,4 @@ class _File(_Part):
     settings: dict[str, _Setting] = {}
     operations: dict[str, _Operation]
     quotas: dict[str, Annotated[tuple[Quota, ...], BeforeValidator(_quotas)]] = {}
+    capacities: dict[str, _Capacity] = {}

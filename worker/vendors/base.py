@@ -61,6 +61,24 @@ class Operation:
 
 
 @dataclass(frozen=True, slots=True)
+class Capacity:
+    """How many bans, or region blocks, a vendor keeps at most; one more is refused.
+
+    ``takes``: the purpose whose call takes up a place. ``per``: whether the account has so many places,
+    or each domain of it. ``domain``: by which domain of a target its lists go. ``shown_by``: the
+    operation whose answer tells how many are taken (None: our own are all that is known).
+    """
+
+    name: str
+    title: str
+    takes: Literal["forbid", "block_regions"]
+    limit: int
+    per: Literal["account", "domain"]
+    domain: Literal["push_domain", "play_domain"]
+    shown_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Setting:
     """One key of an account in the configuration file."""
 
@@ -79,7 +97,8 @@ class VendorSpec:
     ``one_of``: groups of settings of which exactly one group must be given in full, for example
     ``(("username", "api_key"), ("access_key", "secret_key"))``. ``quotas`` maps a quota name (an
     operation's, or a shared one) to its windows. ``forbid_cuts``: a ban also ends the running
-    broadcast. ``asynchronous``: an acknowledged operation may still be under way.
+    broadcast. ``asynchronous``: an acknowledged operation may still be under way. ``capacities``: what
+    the vendor keeps at most.
     """
 
     name: str
@@ -93,6 +112,7 @@ class VendorSpec:
     endpoint: str | None = None
     forbid_cuts: bool = True
     asynchronous: tuple[Purpose, ...] = ()
+    capacities: Mapping[str, Capacity] = field(default_factory=dict)
 
     def serving(self, purpose: Purpose) -> Operation | None:
         """Return the operation that serves a purpose, or None where the vendor cannot."""

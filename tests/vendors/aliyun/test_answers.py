@@ -1,5 +1,6 @@
 """What answers mean."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -133,6 +134,24 @@ def bans(*entries: object, **counts: object) -> dict[str, object]:
     } | counts
 
 
+def listed(asked: Call, body: dict[str, object]) -> Outcome:
+    """Read a list of bans, whatever it says about their number."""
+    outcome = read(asked, body)
+    return replace(outcome, total=None) if isinstance(outcome, Observed | NextPage) else outcome
+
+
+@pytest.mark.parametrize(
+    ("number", "total"), [(7, 7), ("7", 7), (0, 0), (None, None), (-1, None), (True, None), ("many", None)]
+)
+@pytest.mark.parametrize(
+    "entries", [("x/live/room42",), ("x/live/other",), ("x/live/other",) * api.BLOCKED_PAGE]
+)
+def test_a_list_says_how_many_bans_there_are(entries: list[str], number: object, total: int | None) -> None:
+    outcome = read(call("list_blocked"), bans(*entries, TotalNum=number))
+    assert isinstance(outcome, Observed | NextPage)
+    assert outcome.total == total
+
+
 BANNED, NOT_BANNED = Observed(Facts(forbidden=True), OK), Observed(Facts(forbidden=False), OK)
 
 
@@ -141,7 +160,7 @@ BANNED, NOT_BANNED = Observed(Facts(forbidden=True), OK), Observed(Facts(forbidd
 def test_an_entry_names_a_stream_by_app_and_name(domain: str, stream: str) -> None:
     body = bans("x/live/other", f"{domain}/live/{stream}", TotalNum=2, TotalPage=1)
 
-    assert read(call("list_blocked", stream=stream), body) == BANNED
+    assert listed(call("list_blocked", stream=stream), body) == BANNED
 
 
 @pytest.mark.parametrize(
@@ -157,7 +176,7 @@ def test_an_entry_names_a_stream_by_app_and_name(domain: str, stream: str) -> No
     ],
 )
 def test_entries_that_are_like_it_are_not_it(entry: str) -> None:
-    assert read(call("list_blocked"), bans(entry, TotalNum=1, TotalPage=1)) == NOT_BANNED
+    assert listed(call("list_blocked"), bans(entry, TotalNum=1, TotalPage=1)) == NOT_BANNED
 
 
 @pytest.mark.parametrize(
@@ -172,12 +191,12 @@ def test_entries_that_are_like_it_are_not_it(entry: str) -> None:
     ],
 )
 def test_no_bans_look_many_ways(body: dict[str, object]) -> None:
-    assert read(call("list_blocked"), body) == NOT_BANNED
+    assert listed(call("list_blocked"), body) == NOT_BANNED
 
 
 @pytest.mark.parametrize("urls", [["x/live/room42"], {"StreamUrl": "x/live/room42"}, "x/live/room42"])
 def test_the_list_may_be_bare_or_single(urls: object) -> None:
-    assert read(call("list_blocked"), {"RequestId": ID, "StreamUrls": urls}) == BANNED
+    assert listed(call("list_blocked"), {"RequestId": ID, "StreamUrls": urls}) == BANNED
 
 
 @pytest.mark.parametrize(
@@ -192,7 +211,7 @@ def test_the_list_may_be_bare_or_single(urls: object) -> None:
     ],
 )
 def test_a_list_that_is_not_to_be_believed_says_nothing(body: dict[str, object]) -> None:
-    assert isinstance(read(call("list_blocked"), body), Unknown)
+    assert isinstance(listed(call("list_blocked"), body), Unknown)
 
 
 @pytest.mark.parametrize(
@@ -213,13 +232,13 @@ def test_a_list_that_is_not_to_be_believed_says_nothing(body: dict[str, object])
 def test_a_list_goes_on_while_there_are_pages(
     cursor: str | None, counts: dict[str, object], following: str | None
 ) -> None:
-    outcome = read(call("list_blocked", cursor=cursor), bans("x/live/a", "x/live/b", **counts))
+    outcome = listed(call("list_blocked", cursor=cursor), bans("x/live/a", "x/live/b", **counts))
 
     assert outcome == (NextPage(following, OK) if following else NOT_BANNED)
 
 
 def test_an_empty_page_ends_a_list() -> None:
-    assert read(call("list_blocked", cursor="2"), bans(TotalPage=9, TotalNum=9000)) == NOT_BANNED
+    assert listed(call("list_blocked", cursor="2"), bans(TotalPage=9, TotalNum=9000)) == NOT_BANNED
 
 
 def test_rules_and_broadcasts_are_paged_too() -> None:

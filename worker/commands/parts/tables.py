@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from worker import vendors
 from worker.durations import format_duration
-from worker.vendors.base import Operation, Setting
+from worker.vendors.base import Capacity, Operation, Setting
 from worker.words import Quota
 
 
@@ -33,6 +33,9 @@ def one_vendor(name: str) -> str:
     if spec.quotas:
         quotas = [(f"  {quota}", _windows(windows)) for quota, windows in spec.quotas.items()]
         parts.append(f"Quotas:\n{table(quotas)}")
+    if spec.capacities:
+        capacities = [_capacity(one) for one in spec.capacities.values()]
+        parts.append(f"Kept at most:\n{table(capacities)}")
     links = {**spec.links, **{one.name: one.doc for one in spec.operations.values() if one.doc}}
     parts.append(f"Links:\n{table([(f'  {key}', url) for key, url in links.items()])}")
     return "\n\n".join(parts)
@@ -55,6 +58,11 @@ def _operation(one: Operation, quotas: Mapping[str, tuple[Quota, ...]]) -> tuple
     if one.needs:
         limits.append(f"needs {', '.join(one.needs)}")
     return f"  {one.name}", ", ".join(one.serves) or "-", "; ".join(limits) or "-", one.title
+
+
+def _capacity(one: Capacity) -> tuple[str, str, str]:
+    shown = f"shown by {one.shown_by}" if one.shown_by else ""
+    return f"  {one.name}", f"{one.limit} {one.title.lower()} per {one.per}", shown
 
 
 def _windows(windows: Sequence[Quota]) -> str:

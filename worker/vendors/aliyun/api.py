@@ -203,12 +203,12 @@ def blocked(call: Call, body: Mapping[str, Any], wire: Wire) -> Outcome:
     rows = _rows(call, body, "StreamUrls", "StreamUrl", "TotalNum", of=str)
     if rows is None:
         return _unreadable(wire)
-    name = f"{call.target.app}/{call.target.stream}"
+    name, total = f"{call.target.app}/{call.target.stream}", _number(body.get("TotalNum"))
     if any(row.partition("/")[2] == name for row in rows):
-        return Observed(Facts(forbidden=True), wire)
+        return Observed(Facts(forbidden=True), wire, total=total)
     if cursor := _next(call, body, len(rows), BLOCKED_PAGE, "TotalNum"):
-        return NextPage(cursor, wire)
-    return Observed(Facts(forbidden=False), wire)
+        return NextPage(cursor, wire, total=total)
+    return Observed(Facts(forbidden=False), wire, total=total)
 
 
 def online(call: Call, body: Mapping[str, Any], wire: Wire) -> Outcome:
