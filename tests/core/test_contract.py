@@ -36,7 +36,7 @@ from worker.core.outcome import (
     Unknown,
     Unreachable,
 )
-from worker.core.state import TargetState
+from worker.core.state import LEDGER, TargetState, stream_of
 from worker.core.stream import Received, Woke
 from worker.core.turn import AFTER_FAILURE
 from worker.events.incoming import StreamEvent
@@ -595,3 +595,15 @@ def test_a_parked_demand_of_a_region_waits_alone() -> None:
     m.command("approve")
     m.run()
     assert [call.regions for call in m.calls] == [("DE",), ("DE", "FR")]
+
+
+# -- records of the state topic --------------------------------------------------------------------------
+
+
+def test_a_partitions_own_record_is_no_streams() -> None:
+    assert stream_of(b"acme/room42") == "acme/room42"
+    assert stream_of("á\U0010ffff".encode()) == "á\U0010ffff"
+    assert stream_of(None) is None
+    assert stream_of(LEDGER) is None
+    with pytest.raises(UnicodeDecodeError):
+        LEDGER.decode()  # so that no stream can have this key

@@ -24,7 +24,7 @@ from worker.core.outcome import (
     Unreachable,
     Wire,
 )
-from worker.core.state import StreamState, decode
+from worker.core.state import StreamState, decode, stream_of
 from worker.events.times import format_rfc3339
 from worker.runtime.messages import Batch, Committed, Granted, PartitionBatch
 from worker.vendors.base import Quota
@@ -364,7 +364,9 @@ class Life:
             "streams busy": sum(found.busy for found in opens),
             PARKED: sum(len(found.parked) for found in opens),
             "states away from home": sum(
-                w.home((record.key or b"").decode()) != p for p in w.states for record in w.states[p].values()
+                key is not None and w.home(key) != p
+                for p in w.states
+                for key in (stream_of(record.key) for record in w.states[p].values())
             ),
             "records unread": sum(len(w.input[p]) - w.offsets[p] for p in range(PARTITIONS)),
         }
@@ -381,7 +383,7 @@ class Life:
     def _check_vendors(self) -> None:
         w = self.w
         records = [record for part in w.states.values() for record in part.values()]
-        states = [decode(record.value) for record in records if record.value]
+        states = [decode(r.value) for r in records if r.value and stream_of(r.key) is not None]
         known = {(t.target.account, t.target): t for state in states for t in state.targets.values()}
         for account, vendor in w.vendors.items():
             touched = {target for name, target in known if name == account}

@@ -268,6 +268,19 @@ class StreamState:
     offset: int = -1
 
 
+LEDGER = b"\xffledger"
+"""The key of a partition's own record in the state topic: which of its quota slots are in use."""
+
+
+def stream_of(key: bytes | None) -> str | None:
+    """Return whose state a record of the state topic is; None for a record that is no stream's.
+
+    A stream's key is text, so no stream can ever have a key that begins with the byte 0xFF. Whoever reads
+    the state topic asks here first.
+    """
+    return None if key is None or key.startswith(b"\xff") else key.decode()
+
+
 _CODEC = TypeAdapter(StreamState)
 
 

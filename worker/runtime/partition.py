@@ -8,7 +8,7 @@ from itertools import islice
 
 from worker.core.capacity import Place
 from worker.core.holds import FOREVER
-from worker.core.state import StreamState, decode, encode
+from worker.core.state import StreamState, decode, encode, stream_of
 from worker.core.stream import NOTHING_OPEN, Answered, Open, Step
 from worker.events.partition import Partitioner, home_partition
 from worker.runtime.messages import Headers, Record
@@ -103,7 +103,9 @@ class Partition:
     ) -> Iterator[tuple[str, Millis]]:
         """Take restored states; yield the key and wake time of each stream that need not be taken up."""
         for name, value, headers in states:
-            key = name.decode()
+            key = stream_of(name)
+            if key is None:
+                continue
             self.raw[key] = value
             wake_at, eager_until = FOREVER, 0
             for header, text in headers:
