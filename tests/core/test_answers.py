@@ -2,6 +2,8 @@
 
 from dataclasses import replace
 
+import pytest
+
 from tests.core.machine import (
     DAY,
     HOUR,
@@ -161,6 +163,76 @@ def test_a_region_block_is_verified_only_when_the_vendor_has_finished() -> None:
     assert m.wait(6 * SECOND) == []
     m.answer = lambda call: Observed(replace(facts, in_progress=False))
     assert said(m.wait(30 * SECOND)) == [("v1", "verified*")]
+
+
+def test_a_vendor_that_is_still_at_work_at_the_last_check_is_followed() -> None:
+    m = Machine({"hw": serving("block_regions", "unblock_regions", "read_regions")}, CHECKED)
+    facts = Facts(regions=("DE",), in_progress=True)
+    m.answer = lambda call: Observed(facts) if call.purpose == "read_regions" else Done()
+    m.verdict("gambling", regions=["DE"])
+    m.run()
+    told = [result for _ in range(300) for result in m.wait(SECOND)]
+    assert told == []
+    reads = purposes(m.calls).count("read_regions")
+    assert 20 < reads < 40, "asked again every 10 s, and not more often"
+    m.answer = lambda call: Observed(replace(facts, in_progress=False))
+    assert said(m.wait(11 * SECOND)) == [("v1", "verified*")]
+
+
+def test_a_vendor_that_is_at_work_for_ever_is_not_followed_for_ever() -> None:
+    m = Machine({"hw": serving("block_regions", "unblock_regions", "read_regions")}, CHECKED)
+    facts = Facts(regions=("DE",), in_progress=True)
+    m.answer = lambda call: Observed(facts) if call.purpose == "read_regions" else Done()
+    m.verdict("gambling", regions=["DE"])
+    m.run()
+    results = m.wait(16 * MINUTE)
+    assert [(r.outcome, r.terminal, r.reason) for r in results] == [("applied", True, "not_verified")]
+    reads = purposes(m.calls).count("read_regions")
+    m.wait(HOUR)
+    assert purposes(m.calls).count("read_regions") == reads
+
+
+def test_a_block_that_the_vendor_gave_up_on_has_failed_at_once_and_is_set_again_later() -> None:
+    m = Machine({"hw": serving("block_regions", "unblock_regions", "read_regions")}, CHECKED)
+    facts = Facts(regions=(), gave_up=True)
+    m.answer = lambda call: Observed(facts) if call.purpose == "read_regions" else Done()
+    m.verdict("gambling", regions=["DE"])
+    m.run()
+    (told,) = m.wait(6 * SECOND)
+    assert (told.outcome, told.terminal) == ("failed", True)
+    assert told.error is not None
+    assert told.error.kind == "vendor"
+    assert "could not do it" in told.detail
+    m.answer = lambda call: Observed(Facts(regions=("DE",))) if call.purpose == "read_regions" else Done()
+    assert said(m.wait(11 * MINUTE)) == [("v1", "applied")]
+
+
+def test_a_block_that_was_given_up_on_says_nothing_of_a_ban() -> None:
+    """Only what the vendor spoke of has failed; the rest has its further checks."""
+    m = Machine(policy=CHECKED)
+    m.answer = lambda call: (
+        Observed(Facts(regions=(), forbidden=False, live=None, gave_up=True))
+        if call.purpose.startswith("read_")
+        else Done()
+    )
+    m.verdict("nudity")
+    m.run()
+    assert m.wait(6 * SECOND) == []
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        (Facts(regions=("DE",), in_progress=True), "still at work"),
+        (Facts(regions=(), gave_up=True), "could not do what it had acknowledged"),
+    ],
+)
+def test_a_query_tells_how_far_the_vendor_is(facts: Facts, words: str) -> None:
+    m = Machine({"hw": serving("block_regions", "read_regions")})
+    m.answer = lambda call: Observed(facts)
+    m.verdict("odd")
+    (told,) = m.run()
+    assert (told.outcome, words in told.detail) == ("observed", True)
 
 
 def test_a_region_block_that_never_shows_has_failed_and_is_set_again_later() -> None:

@@ -124,8 +124,8 @@ def everywhere(success: Row) -> Iterator[Row]:
     yield Row("503", 503, "unreachable", page)
     for status in (301, 302, 303, 307, 308):
         yield Row(f"{status}", status, "unknown", b"", {"Location": "/elsewhere"})
-    for status in (401, 403):
-        yield Row(f"{status}", status, "refused auth", page)
+    yield Row("401", 401, "refused auth", page)
+    yield Row("403", 403, "refused vendor", page)
     yield Row("404", 404, "refused not_found", page)
     yield Row("a page in place of an answer", 200, "unknown", page)
     yield Row("another JSON value", 200, "unknown", f'["{STREAM}", "{SECRET}"]'.encode())

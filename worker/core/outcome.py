@@ -43,6 +43,7 @@ class Facts:
 
     ``forbidden_until`` and ``regions_until``: None also when the vendor names no end.
     ``in_progress``: an asynchronous vendor is still working on what the other fields describe.
+    ``gave_up``: it could not do what it had acknowledged.
     """
 
     forbidden: bool | None = None
@@ -52,6 +53,7 @@ class Facts:
     regions: tuple[str, ...] | None = None
     regions_until: Millis | None = None
     in_progress: bool = False
+    gave_up: bool = False
 
 
 @value()

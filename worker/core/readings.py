@@ -5,8 +5,8 @@ from dataclasses import replace
 from worker.core.calls import reach
 from worker.core.holds import GRAIN, desired, end
 from worker.core.outcome import Facts
-from worker.core.state import Ban, Block, Cut, Hold, Reading
-from worker.core.turn import BACKOFF_BASE, BACKOFF_CAP, Turn
+from worker.core.state import Ban, Block, Check, Cut, Hold, Reading
+from worker.core.turn import BACKOFF_BASE, BACKOFF_CAP, FOLLOWED_EVERY, Turn
 from worker.words import Millis
 
 
@@ -44,13 +44,17 @@ def _merge(known: Facts, new: Facts) -> Facts:
         regions=known.regions if new.regions is None else new.regions,
         regions_until=known.regions_until if new.regions is None else new.regions_until,
         in_progress=known.in_progress or new.in_progress,
+        gave_up=known.gave_up or new.gave_up,
     )
 
 
 def _sentence(facts: Facts) -> str:
     said = {True: "yes", False: "no", None: "unknown"}
     regions = "unknown" if facts.regions is None else ", ".join(facts.regions) or "none"
-    return f"Forbidden: {said[facts.forbidden]}. Live: {said[facts.live]}. Regions blocked: {regions}."
+    sentence = f"Forbidden: {said[facts.forbidden]}. Live: {said[facts.live]}. Regions blocked: {regions}."
+    if facts.in_progress:
+        return f"{sentence} The vendor is still at work on it."
+    return f"{sentence} The vendor could not do what it had acknowledged." if facts.gave_up else sentence
 
 
 def _was_it_cut(turn: Turn, reading: Reading) -> None:
@@ -117,14 +121,25 @@ def _checked(turn: Turn, facts: Facts) -> None:
     if check is None:
         return
     last = check.index + 1 >= len(turn.ctx.policy.verify_after)
-    turn.state = replace(turn.state, check=replace(check, index=check.index + 1))
+    if last and facts.in_progress and turn.state.block is not None:
+        last = False
+        _follow(turn, check)
+    else:
+        turn.state = replace(turn.state, check=replace(check, index=check.index + 1))
     if turn.state.ban is not None:
         _check_ban(turn, facts, turn.state.ban, last=last)
     if turn.state.block is not None and facts.regions is not None and not facts.in_progress:
         _check_block(turn, facts, turn.state.block, last=last)
     turn.each(lambda hold: _check_cut(turn, facts, hold, last=last))
-    if last:
-        turn.each(lambda hold: _check_failed(turn, facts, hold))
+    if last or facts.gave_up:
+        turn.each(lambda hold: _check_failed(turn, facts, hold, last=last))
+
+
+def _follow(turn: Turn, check: Check) -> None:
+    """Make the last check again: the vendor is still at work on what it acknowledged."""
+    left = turn.reads(hold for hold in turn.state.holds if hold.active and hold.verify)
+    reading = Reading("check", left, turn.now, retry_at=turn.now + FOLLOWED_EVERY) if left else None
+    turn.state = replace(turn.state, check=replace(check, followed=True), reading=reading)
 
 
 def _check_ban(turn: Turn, facts: Facts, ban: Ban, *, last: bool) -> None:
@@ -206,7 +221,7 @@ def _reappeared(turn: Turn) -> None:
 def _check_block(turn: Turn, facts: Facts, block: Block, *, last: bool) -> None:
     if set(block.regions) <= set(facts.regions or ()):
         turn.each(lambda hold: _verified(turn, hold, "block_regions", "The vendor's answer shows it."))
-    elif last:
+    elif last or facts.gave_up:
         turn.state = replace(turn.state, block=None)
         turn.retry_at_reconcile()
 
@@ -225,13 +240,17 @@ def _check_cut(turn: Turn, facts: Facts, hold: Hold, *, last: bool) -> Hold | No
     return hold
 
 
-def _check_failed(turn: Turn, facts: Facts, hold: Hold) -> Hold | None:
-    """After the last check: what was looked at and not seen has failed."""
+def _check_failed(turn: Turn, facts: Facts, hold: Hold, *, last: bool) -> Hold | None:
+    """After the last check, or the vendor's own word: what was looked at and not seen has failed."""
+    if not last and hold.action != "block_regions":
+        return hold
     forbid = facts.forbidden is not None or (facts.live is not None and "read_forbid" not in turn.serves)
     seen = {"forbid": forbid or bool(facts.live), "cut": facts.live is not None}
     if hold.phase != "applied" or not seen.get(hold.action, facts.regions is not None):
         return hold
     detail = "The vendor acknowledged it, but the last check still does not show it."
+    if facts.gave_up:
+        detail = "The vendor acknowledged it, and then could not do it."
     hold = turn.tell(hold, "failed", detail, reason="not_verified", error="vendor")
     return None if hold.action == "cut" else hold
 

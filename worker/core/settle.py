@@ -11,7 +11,7 @@ from dataclasses import replace
 from worker.core.calls import to_lift
 from worker.core.holds import covers, desired, end, in_force, outranks
 from worker.core.state import Hold, Reading
-from worker.core.turn import CHECK_GRACE, PARKED, Turn
+from worker.core.turn import PARKED, Turn
 from worker.words import ErrorClass, Millis, Purpose
 
 _ALL_READS: tuple[Purpose, ...] = ("read_forbid", "read_regions", "read_live")
@@ -266,7 +266,7 @@ def _drop_checks(turn: Turn) -> None:
     concerned = turn.state.ban is not None or turn.state.block is not None or _unverified(turn)
     if not concerned:
         turn.state = replace(turn.state, check=None)
-    elif check.index >= len(after) or turn.now >= check.since + after[-1] + CHECK_GRACE:
+    elif check.index >= len(after) or turn.now >= turn.check_over_at(check):
         detail = "It could not be verified before the last check."
         turn.each(lambda hold: _conclude_applied(turn, hold, detail))
         turn.state = replace(turn.state, check=None)

@@ -192,10 +192,14 @@ class Reading:
 
 @value()
 class Check:
-    """The verification to come: the ``index``-th since ``since``."""
+    """The verification to come: the ``index``-th since ``since``.
+
+    ``followed``: the vendor was still at work at the last one, which is made again until it has ended.
+    """
 
     since: Millis
     index: int = 0
+    followed: bool = False
 
 
 @value()

@@ -15,7 +15,9 @@ from worker.words import READS, ErrorClass, Millis, Purpose, ResultOutcome
 
 CHECK_GRACE: Millis = 60_000
 """How long after its last check a verification may still wait for the read quota."""
-
+FOLLOWED_FOR: Millis = 900_000
+"""How long after its last check a vendor that is still at work is followed."""
+FOLLOWED_EVERY: Millis = 10_000
 
 BACKOFF_BASE: Millis = 500
 """The first retry waits up to this long, each further one up to twice as long."""
@@ -285,6 +287,11 @@ class Turn:
         after = self.ctx.policy.verify_after
         return check.since + after[min(check.index, len(after) - 1)]
 
+    def check_over_at(self, check: Check) -> Millis:
+        """Return when a verification that came to no end is given up."""
+        grace = FOLLOWED_FOR if check.followed else CHECK_GRACE
+        return check.since + self.ctx.policy.verify_after[-1] + grace
+
     def changing(self) -> bool:
         """Whether a call that changes something is under way: its answer decides first."""
         return self.state.call is not None and self.state.call.purpose not in READS
@@ -313,7 +320,7 @@ class Turn:
                     times.append(renew_at(has.since, has.until))
         if state.check is not None and self.ctx.policy.verify_after:
             times.append(self.check_at(state.check))
-            times.append(state.check.since + self.ctx.policy.verify_after[-1] + CHECK_GRACE)
+            times.append(self.check_over_at(state.check))
         return min(at for at in times if at > self.now or not settled)
 
 

@@ -76,8 +76,10 @@ def by_status(response: Response, wire: Wire, now: Millis) -> Outcome:
             return Throttled(retry_after(response, now), wire, "over the vendor's rate limit")
         case 408 | 503:
             return Unreachable(wire, "the vendor turned the request away before acting on it")
-        case 401 | 403:
+        case 401:
             return Refused("auth", wire, "the vendor does not accept the account's credentials")
+        case 403:  # a right, a login or a gateway's rule: no reason to stop the account, nor to forget
+            return Refused("vendor", wire, "the vendor does not allow this to the account")
         case 404 | 410:
             return Refused("not_found", wire, "nothing answers under this address")
         case 405 | 406 | 407 | 415 | 501 | 505:

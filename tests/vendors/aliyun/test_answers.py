@@ -77,11 +77,12 @@ def rules(*rows: object, count: int | None = None, **other: object) -> dict[str,
 IN_FORCE = Facts(regions=("CN", "KR"), regions_until=NOW + 601_000)
 MOVING = Facts(regions=("CN", "KR"), regions_until=NOW + 601_000, in_progress=True)
 NO_RULE = Facts(regions=())
+GAVE_UP = Facts(regions=(), gave_up=True)
 
 
 @pytest.mark.parametrize(
     ("status", "facts"),
-    [(0, MOVING), (1, MOVING), (2, IN_FORCE), (3, NO_RULE), (4, NO_RULE), (5, MOVING), ("2", IN_FORCE)],
+    [(0, MOVING), (1, MOVING), (2, IN_FORCE), (3, GAVE_UP), (4, NO_RULE), (5, MOVING), ("2", IN_FORCE)],
 )
 def test_what_the_status_of_a_rule_means(status: object, facts: Facts) -> None:
     assert read(call("describe_region_block"), rules(rule(status))) == Observed(facts, OK)
@@ -312,9 +313,9 @@ CODES: list[tuple[int, str, type[Outcome] | ErrorClass]] = [
     (400, "InvalidSecurityToken.Expired", "auth"),
     (400, "MissingSecurityToken", "auth"),
     (400, "InvalidIdentity.ServiceDisabled", "auth"),
-    (401, "Forbidden", "auth"),
-    (403, "Forbidden.RAM", "auth"),
-    (403, "NoPermission", "auth"),
+    (401, "Forbidden", "config"),
+    (403, "Forbidden.RAM", "config"),
+    (403, "NoPermission", "config"),
     (403, "IllegalOperation", "config"),
     (400, "InvalidProtocol.NeedSsl", "config"),
     (404, "InvalidDomain.NotFound", "not_found"),

@@ -168,7 +168,7 @@ def test_a_list_that_is_not_to_be_believed_says_nothing(detail: object) -> None:
 
 CODES: dict[int, tuple[str, ErrorClass | None]] = {
     1: ("username is lack", "auth"),
-    6: ("user[sekrit-name] apiCustomer not exist or not allowed push!", "auth"),
+    6: ("user[sekrit-name] apiCustomer not exist or not allowed push!", "config"),
     28: ("Username[%s] and Channel[sekrit-name] does not match.", "config"),
     403: ("parse request body error", "internal"),
     411: ("channel is require", "internal"),
@@ -240,7 +240,7 @@ def test_a_success_in_the_body_of_a_failure_is_none(
 def test_a_gateways_own_status_in_the_body_is_not_the_vendors_code() -> None:
     outcome = read(call("forbid"), {"code": 403, "message": "denied"}, 403)
     assert isinstance(outcome, Refused)
-    assert outcome.error == "auth"
+    assert outcome.error == "vendor"
     outcome = read(call("forbid"), {"code": 28, "message": "?"}, 400)
     assert isinstance(outcome, Refused)
     assert outcome.error == "config"

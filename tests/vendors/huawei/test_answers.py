@@ -204,7 +204,7 @@ def test_throttling_waits_as_long_as_it_is_told(headers: dict[str, str], wait: i
         (302, Unknown, None),
         (400, Refused, "vendor"),
         (401, Refused, "auth"),
-        (403, Refused, "auth"),
+        (403, Refused, "vendor"),
         (404, Refused, "not_found"),
         (408, Unreachable, None),
         (429, Throttled, None),

@@ -165,7 +165,7 @@ def created(_call: Call, body: Mapping[str, Any], wire: Wire) -> Outcome:
     return Unknown(wire, "the vendor answered with success, but not with Status ok")
 
 
-_STATES, _MOVING, _NOT_IN_FORCE = range(6), (0, 1, 5), (3, 4)
+_STATES, _MOVING, _FAILED, _NOT_IN_FORCE = range(6), (0, 1, 5), 3, (3, 4)
 
 
 def region_block(call: Call, body: Mapping[str, Any], wire: Wire) -> Outcome:
@@ -191,6 +191,7 @@ def region_block(call: Call, body: Mapping[str, Any], wire: Wire) -> Outcome:
         regions=tuple(sorted(codes - {""})),
         regions_until=min(ends, default=None),
         in_progress=any(state in _MOVING for state in states),
+        gave_up=_FAILED in states and not there,
     )
     return Observed(facts, wire)
 
@@ -294,8 +295,9 @@ _CODES: tuple[tuple[str, type[AlreadySo | Throttled | Unknown | Unreachable] | E
     ("InvalidSecurityToken", "auth", "the security token is not valid, or no longer"),
     ("MissingSecurityToken", "auth", "a temporary AccessKey needs its security token"),
     ("InvalidIdentity", "auth", "the account may not use the service"),
-    ("Forbidden", "auth", "a RAM policy does not allow it"),
-    ("NoPermission", "auth", "a RAM policy does not allow it"),
+    # A right that is missing for one operation stops no other.
+    ("Forbidden", "config", "a RAM policy does not allow it"),
+    ("NoPermission", "config", "a RAM policy does not allow it"),
     ("IllegalOperation", "config", "the account may not operate this domain"),
     ("InvalidProtocol", "config", "the vendor takes https only"),
     # Not config: a domain may be added to the account later, and the demand is then tried again.

@@ -86,7 +86,8 @@ def _stream(call: Call) -> dict[str, str]:
 CODES: Mapping[int, tuple[ErrorClass, str]] = {
     # Body codes, not HTTP statuses: https://documents.cdnetworks.com/ko/document/api-doc/32326
     1: ("auth", "the account is not active"),
-    6: ("auth", "the account does not exist, or may not forbid streams"),
+    # The login was accepted before; what remains is a right, which may be missing for one operation alone.
+    6: ("config", "the account does not exist, or may not forbid streams"),
     28: ("config", "the account has no rights on the domain"),
     403: ("internal", "the vendor could not parse the request"),
     411: ("internal", "the request names no domain"),
