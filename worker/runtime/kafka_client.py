@@ -150,11 +150,20 @@ def group_consumer(
 
 def restore_consumer(settings: KafkaSettings, *, committed_only: bool) -> Any:
     """Return a consumer outside the group. It knows the group's name only to ask for its offsets."""
+    return _outsider(settings, settings.group_id, committed_only=committed_only)
+
+
+def reading_consumer(settings: KafkaSettings, *, committed_only: bool) -> Any:
+    """Return a consumer of no group at all: whoever may read topics may use it."""
+    return _outsider(settings, None, committed_only=committed_only)
+
+
+def _outsider(settings: KafkaSettings, group_id: str | None, *, committed_only: bool) -> Any:
     return _client(
         KafkaConsumer,
         settings,
         {"max_partition_fetch_bytes": 4 << 20, "fetch_max_wait_ms": 50},
-        group_id=settings.group_id,
+        group_id=group_id,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
         isolation_level="read_committed" if committed_only else "read_uncommitted",

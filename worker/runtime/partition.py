@@ -20,6 +20,16 @@ a restore decodes it at once, because something is open or its last calls still 
 them, as JSON, the places it takes up at vendors that keep only so many, if any.
 One header, not three: each costs a restore more than anything that is done with it."""
 
+
+def due(headers: Headers) -> tuple[Millis, Millis, bytes]:
+    """Return what DUE says in a state record's headers: both moments, and the places taken up."""
+    for header, text in headers:
+        if header == DUE:
+            wake_at, eager_until, *taken = text.split(b" ", 2)
+            return int(wake_at), int(eager_until), taken[0] if taken else b""
+    return FOREVER, 0, b""
+
+
 DECODED_KEPT = 2_000
 FOREIGN_SAMPLE = 20
 
@@ -107,13 +117,9 @@ class Partition:
             if key is None:
                 continue
             self.raw[key] = value
-            wake_at, eager_until = FOREVER, 0
-            for header, text in headers:
-                if header == DUE:
-                    due, eager, *taken = text.split(b" ", 2)
-                    wake_at, eager_until = int(due), int(eager)
-                    if taken:
-                        self.places[key] = tuple(map(tuple, json.loads(taken[0])))
+            wake_at, eager_until, taken = due(headers)
+            if taken:
+                self.places[key] = tuple(map(tuple, json.loads(taken)))
             if now < eager_until:
                 self.to_take_up[key] = None
             elif wake_at < FOREVER:

@@ -1,0 +1,129 @@
+"""What operators look at while a worker runs: each command against the same stage, on Apache Kafka."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tests.e2e.kafka import play
+from tests.e2e.kafka.test_commands import answered, cli
+from tests.e2e.playing import verdict, wait_for
+from tests.kafka.apache import Broker
+from worker.events.partition import home_partition
+from worker.sandbox.stage import Kafka, Stage
+
+pytestmark = pytest.mark.kafka
+
+PARTITIONS = 4
+CHANGES = {
+    "policy": {"verify": {"after": ["500ms"]}},
+    "accounts": {"ali": {"quotas": {"forbid": "4/10m"}, "reserve": "1%"}},
+}
+
+
+def neighbours(prefix: str, count: int) -> list[str]:
+    """Return keys of streams that live in one partition."""
+    keys = (f"{prefix}/room-{n}" for n in range(1000))
+    return [key for key in keys if home_partition(key.encode(), PARTITIONS, "murmur2") == 1][:count]
+
+
+QUEUE = neighbours("ali", 7)
+
+
+@pytest.fixture(scope="module")
+def theatre(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """Give a stage with a worker, after two demands on one stream, one that is held, and a queue."""
+    kafka = Kafka(broker.plain, prefix=f"e2e-{uuid4().hex[:8]}")
+    with Stage(tmp_path_factory.mktemp("stage"), kafka, changes=CHANGES) as opened:
+        worker = opened.start_worker()
+        play.ready(worker)
+        opened.produce([verdict("v-nudity", "hw/star", confidence=0.95, reason="seen at 12:00")])
+        wait_for(lambda: answered(opened, "v-nudity"), 20, "the first demand is verified")
+        opened.produce([
+            verdict("v-minors", "hw/star", "minors", severity="critical"),
+            verdict("v-drastic", "cdn/held", "drastic"),
+            *(verdict(f"v-{n}", key, "violence") for n, key in enumerate(QUEUE)),
+        ])  # fmt: skip
+        wait_for(lambda: answered(opened, "v-minors"), 20, "the second demand is verified")
+        wait_for(lambda: sum(len(answered(opened, f"v-{n}")) for n in range(7)) == 3, 20, "the queue stands")
+        yield opened
+        worker.terminate()
+        assert worker.wait(30) == 0
+        assert not play.complaints(worker)
+
+
+def explain(theatre: Stage, key: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(cli("explain", "--config", config(theatre), key, "--json"))
+    assert set(found) == {"stream", "session", "in_force", "holds", "waiting", "history"}
+    assert found["stream"] == key
+    return found
+
+
+def config(theatre: Stage) -> Path:
+    return theatre.folder / "w1.yaml"
+
+
+def test_explain_tells_what_is_in_force_and_the_way_there(theatre: Stage) -> None:
+    found = explain(theatre, "hw/star")
+
+    (place,) = found["in_force"]
+    assert [place[name] for name in ("action", "sure", "shown", "renewed")] == ["forbid", True, True, True]
+    assert place["target"]["vendor"] == "huawei"
+    holds = {hold["verdict_id"]: hold for hold in found["holds"]}
+    assert place["because"][-1] == holds["v-minors"]["id"]
+    assert holds["v-minors"]["standing"] == "in_force"
+    assert holds["v-nudity"]["standing"] == "behind"
+    assert holds["v-nudity"]["covered_by"] == [holds["v-minors"]["id"]]
+    kinds = [(entry["kind"], entry["data"].get("verdict_id")) for entry in found["history"]]
+    assert kinds[0] == ("verdict", "v-nudity")
+    (minors,) = (
+        e for e in found["history"] if e["kind"] == "verdict" and e["data"]["verdict_id"] == "v-minors"
+    )
+    assert minors["looked_at"] == [{"rule": "minors", "matches": True, "why": ""}]
+    tried = [t["operation"] for e in found["history"] for t in e["data"].get("attempts") or ()]
+    assert {"block", "update_block"} <= set(tried)
+
+    story = cli("explain", "--config", config(theatre), "hw/star")
+    for line in (
+        "(the latest end it takes, moved on in time), because of v-nudity, v-minors; the vendor shows it",
+        f"moderation-worker release hw/star --hold {holds['v-nudity']['id']} --config {config(theatre)}",
+        'verdict v-nudity (nudity, high, confidence 0.95, machine): "seen at 12:00"',
+        "not minors: category is nudity, not minors",
+        "rule nudity matches",
+        "hw: v-nudity applied forbid until",
+        "request 1 at",
+    ):
+        assert line in story
+    story = story[story.index("What happened") :]
+    assert story.index("hw: v-nudity applied") < story.index("verdict v-minors") < story.index("hw: v-minors")
+
+
+def test_explain_tells_what_lets_a_held_demand_go(theatre: Stage) -> None:
+    found = explain(theatre, "cdn/held")
+    (hold,) = found["holds"]
+    (wait,) = found["waiting"]
+    assert (hold["standing"], wait["why"], wait["hold"]) == ("parked", "approval", hold["id"])
+    assert wait["lets_go"] == [
+        f"moderation-worker {word} cdn/held --hold {hold['id']} --config {config(theatre)}"
+        for word in ("approve", "reject")
+    ]
+    assert wait["lets_go"][0] in cli("explain", "--config", config(theatre), "cdn/held")
+
+
+def test_explain_tells_the_place_in_a_quota_s_queue(theatre: Stage) -> None:
+    (wait,) = explain(theatre, QUEUE[5])["waiting"]
+    assert (wait["why"], wait["quota"], wait["ahead"]) == ("quota", "forbid", 2)
+    assert 0 < wait["about_ms"] <= 3 * 600_000
+    assert "waits for quota of ali/forbid, 2 ahead, about" in wait["detail"]
+
+
+def test_explain_says_that_it_knows_nothing(theatre: Stage) -> None:
+    found = explain(theatre, "nobody/knows")
+    assert found["session"] is None
+    assert [found[name] for name in ("in_force", "holds", "waiting", "history")] == [[], [], [], []]
+    assert cli("explain", "--config", config(theatre), "nobody/knows").startswith(
+        "Nothing is known of nobody/knows: no state, and nothing was published about it since "
+    )
