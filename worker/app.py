@@ -27,6 +27,7 @@ from worker.runtime.messages import Answered, Granted, Message
 from worker.runtime.metrics import PARKED_REASONS, Metrics
 from worker.runtime.ops import Ops, OpsError
 from worker.runtime.partition import oldest_pending, parked
+from worker.runtime.reload import Reload
 from worker.settings import Settings
 from worker.vendors import load_spec, make
 from worker.words import READS, Call, Target
@@ -42,9 +43,10 @@ COLLECT_EVERY = 50_000
 have gone by themselves. With its default of 700 it looks at each of them twice, a tenth of all CPU time."""
 
 
-def run(settings: Settings, until_idle: float | None = None) -> int:
+def run(settings: Settings, until_idle: float | None = None, path: str | None = None) -> int:
     """Run the worker until it is told to stop, or has been idle for ``until_idle`` seconds.
 
+    ``path`` is the file that the settings came from; policy and routes follow its changes.
     Returns the exit code: 0 after SIGTERM or when idle, 1 after a failure that a restart must mend (it is
     logged), 130 after an interrupt.
     """
@@ -52,14 +54,18 @@ def run(settings: Settings, until_idle: float | None = None) -> int:
     logs.configure(redact=_secrets(settings, parts))
     for handler in logging.getLogger().handlers:
         handler.addFilter(ClientLogFilter())
-    return _Worker(settings, parts, until_idle).run()
+    return _Worker(settings, parts, until_idle, path).run()
 
 
 class _Worker:
     """One replica: all its threads, from start to drain."""
 
     def __init__(
-        self, settings: Settings, parts: Mapping[str, AccountPart], until_idle: float | None
+        self,
+        settings: Settings,
+        parts: Mapping[str, AccountPart],
+        until_idle: float | None,
+        path: str | None,
     ) -> None:
         self._settings = settings
         self._until_idle = until_idle
@@ -101,6 +107,7 @@ class _Worker:
             self._clock,
             Random(),
         )
+        self._reload = Reload(path, settings, inbox.put, self._on_reload) if path is not None else None
         self._ops = Ops(settings.ops, registry, not_ready=self.not_ready, not_healthy=self.not_healthy)
         self._gauges_at = 0.0
         self._gauges()
@@ -116,6 +123,9 @@ class _Worker:
             signal.signal(number, self._on_signal)
         self._caller.start()
         self._log.start()
+        if self._reload is not None:
+            self._reload.start()
+            signal.signal(signal.SIGHUP, self._on_hangup)
         about = {"instance": self._settings.kafka.instance_id, "version": __version__}
         log.info("started", extra={**about, "ops_port": self._ops.port})
         gc.freeze()  # what is there by now stays, and is not looked at again
@@ -125,6 +135,8 @@ class _Worker:
             if self._fatal is None:
                 self._engine.drain(time.monotonic() + DRAIN_S)
         finally:
+            if self._reload is not None:
+                self._reload.stop(timeout_s=1.0)
             self._caller.stop(timeout=1.0)
             self._log.stop(timeout_s=5.0)
             self._ops.stop()
@@ -135,6 +147,10 @@ class _Worker:
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         self._signal = number
+
+    def _on_hangup(self, _number: int, _frame: FrameType | None) -> None:
+        if self._reload is not None:
+            self._reload.look_now()
 
     def _die(self, sentence: str) -> None:
         self._fatal = sentence
@@ -185,6 +201,12 @@ class _Worker:
     def on_reset(self, reason: str) -> None:
         """Count a reset of the journal."""
         self.metrics.journal_resets_total.labels(reason).inc()
+
+    def _on_reload(self, result: str) -> None:
+        """Count a change of the file; a guard that is gone has no gauge any more."""
+        self.metrics.policy_reloads_total.labels(result).inc()
+        if result == "ok":
+            self.metrics.guard_open.clear()  # those that stay are set again with the other gauges
 
     def _observe(self, result: Result) -> None:
         vendor = (result.target.vendor if result.target else None) or "none"

@@ -537,10 +537,10 @@ def test_a_missing_sandbox_extra_is_said(
 @pytest.fixture
 def app(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """Stand in for worker.app, and remember what it was asked."""
-    asked: list[tuple[Settings, float | None]] = []
+    asked: list[tuple[Settings, float | None, str]] = []
 
-    def run_worker(settings: Settings, until_idle: float | None) -> int:
-        asked.append((settings, until_idle))
+    def run_worker(settings: Settings, until_idle: float | None, path: str) -> int:
+        asked.append((settings, until_idle, path))
         return 0
 
     def probe_accounts(settings: Settings) -> list[tuple[str, bool, str]]:
@@ -561,7 +561,7 @@ def test_run_runs_until_it_is_told_or_idle(app: ModuleType, config: Path) -> Non
     assert main("run", "--config", config, "--until-idle", "1.5") == 0
 
     settings = load(str(config), {"API_KEY": CANARY, "HOSTNAME": socket.gethostname()})
-    assert [until_idle for _, until_idle in app.asked] == [None, 1.5]
+    assert [rest for _, *rest in app.asked] == [[None, str(config)], [1.5, str(config)]]
     assert app.asked[0][0].accounts == settings.accounts
 
 

@@ -27,6 +27,7 @@ CONTRACT = """
 | `journal_commit_seconds` | histogram | |
 | `journal_resets_total` | counter | `reason` |
 | `guard_open` | gauge | `guard` |
+| `policy_reloads_total` | counter | `result` |
 | `build_info` | gauge | `version` |
 """
 
@@ -87,6 +88,7 @@ def test_what_is_known_exists_from_the_start() -> None:
         ("quota_wait_seconds_count", {"account": "acc"}),
         ("parked", {"reason": "approval"}),
         ("guard_open", {"guard": "blast"}),
+        ("policy_reloads_total", {"result": "refused"}),
         ("journal_resets_total", {"reason": "fenced"}),
         ("streams", {}),
     ]:

@@ -2,7 +2,7 @@
 
 import argparse
 
-from worker.commands.parts.arguments import CommandLine, seconds, settings
+from worker.commands.parts.arguments import CommandLine, config_path, seconds, settings
 
 # ruff: noqa: PLC0415 - what costs time to import is imported by the body
 
@@ -23,4 +23,4 @@ def _run(arguments: argparse.Namespace) -> int:
     found = settings(arguments)
     from worker.app import run
 
-    return run(found, arguments.until_idle)
+    return run(found, arguments.until_idle, config_path(arguments))

@@ -23,6 +23,13 @@ class GuardLedger:
         self._guards = tuple(guards)
         self._placed: dict[tuple[str, str], deque[_Placed]] = defaultdict(deque)
 
+    def change(self, guards: Sequence[Guard]) -> None:
+        """Take other guards; one that keeps its name keeps what counts in its window."""
+        self._guards = tuple(guards)
+        names = {guard.name for guard in guards}
+        for kept in [kept for kept in self._placed if kept[0] not in names]:
+            del self._placed[kept]
+
     def parks(self, account: str, hold: Hold) -> str | None:
         """Return the name of a guard whose window is full for this demand, or None. Changes nothing."""
         for guard in self._guards:

@@ -31,6 +31,7 @@ from worker.runtime.messages import (
     Log,
     Message,
     PartitionBatch,
+    PolicyChanged,
     Polled,
     Record,
     Reset,
@@ -78,11 +79,9 @@ class Engine:
         self._transactional = settings.delivery == "exactly_once"
         self.guards = GuardLedger(ctx.policy.guards)
         self.ctx = replace(ctx, guards=self.guards)
-        self._accounts = accounts
-        self._log = log_of
+        self._accounts, self._log = accounts, log_of
         self._send, self._observe, self._fatal = send, observe, fatal
-        self._clock, self._random = clock, random
-        self._inbox = inbox
+        self._clock, self._random, self._inbox = clock, random, inbox
         self.partitions: dict[int, Partition] = {}
         self._batch = Batch()
         self._steps = 0
@@ -97,8 +96,7 @@ class Engine:
         self._draining = False
         self._results = settings.topics.results
         self._source = f"urn:moderation-worker:{settings.group_id}"
-        self.turned_at = clock.monotonic()
-        self.overdue: Millis = 0
+        self.turned_at, self.overdue = clock.monotonic(), 0
 
     # -- the loop --------------------------------------------------------------------------------------
 
@@ -173,6 +171,9 @@ class Engine:
                 self._drop(message.partition)
             case Reset():
                 self._reset(message.reason)
+            case PolicyChanged():
+                self.guards.change(message.policy.guards)
+                self.ctx = replace(self.ctx, policy=message.policy, routes=message.routes)
             case _:
                 assert_never(message)
 

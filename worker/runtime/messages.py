@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from worker.core.outcome import Outcome
+from worker.core.policy import Policy
+from worker.core.routes import Route
 from worker.events.result import Result
 from worker.words import Call, Millis, value
 
@@ -134,6 +136,14 @@ class Reset:
     reason: str
 
 
+@value()
+class PolicyChanged:
+    """Policy and routes are others from now on; what is in force already stays as it is."""
+
+    policy: Policy
+    routes: tuple[Route, ...] = field(repr=False)
+
+
 class Log(Protocol):
     """What the engine needs of the Kafka side."""
 
@@ -164,4 +174,4 @@ class Log(Protocol):
         ...
 
 
-Message = Polled | Restored | Dropped | Answered | Committed | Reset
+Message = Polled | Restored | Dropped | Answered | Committed | Reset | PolicyChanged

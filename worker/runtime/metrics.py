@@ -18,6 +18,7 @@ from worker.vendors.base import VendorSpec
 from worker.words import PRIORITIES, Action, ResultOutcome, Severity
 
 EVENT_TYPES = ("verdict", "command", "stream")
+RELOADS = ("ok", "refused")
 RESET_REASONS = ("fenced", "membership", "timeout", "connection", "too_large", "error")
 PARKED_REASONS = ("approval", "guard", "pause", "account", "invalid_records")
 
@@ -129,6 +130,11 @@ class Metrics:
             "journal_resets_total", "Transactions that failed, after which states are read again.", "reason"
         )
         self.guard_open = self._gauge("guard_open", "Whether a guard parks actions (1) or not (0).", "guard")
+        self.policy_reloads_total = self._counter(
+            "policy_reloads_total",
+            "Changes of policy or routes in the configuration file that were taken or refused.",
+            "result",
+        )
         self.build_info = self._gauge("build_info", "Always 1; the label says what runs.", "version")
         self.build_info.labels(version).set(1)
         self._begin(accounts or {}, guards)
@@ -139,6 +145,7 @@ class Metrics:
         _begin(self.events_consumed_total, EVENT_TYPES)
         _begin(self.dead_letters_total, get_args(InvalidReason))
         _begin(self.journal_resets_total, RESET_REASONS)
+        _begin(self.policy_reloads_total, RELOADS)
         _begin(self.results_total, get_args(ResultOutcome), get_args(Action), [*vendors, "none"])
         _begin(self.verdict_to_action_seconds, get_args(Severity))
         _begin(self.time_to_dark_seconds, get_args(Severity))

@@ -45,14 +45,22 @@ class CommandLine:
         return CommandLine(self._commands.add_parser(name, help=about, description=about))
 
 
-def settings(arguments: argparse.Namespace) -> "Settings":
-    """Return what the configuration file says. Raises Refusal with every mistake in it."""
-    from worker.settings import default_path, load
-    from worker.settings_file import ConfigError
+def config_path(arguments: argparse.Namespace) -> str:
+    """Return the configuration file's path. Raises Refusal where none is named."""
+    from worker.settings import default_path
 
-    path = arguments.config or default_path()
+    path: str | None = arguments.config or default_path()
     if path is None:
         raise Refusal(["no configuration: give --config FILE, or set MODERATION_WORKER_CONFIG"])
+    return path
+
+
+def settings(arguments: argparse.Namespace) -> "Settings":
+    """Return what the configuration file says. Raises Refusal with every mistake in it."""
+    from worker.settings import load
+    from worker.settings_file import ConfigError
+
+    path = config_path(arguments)
     try:
         return load(path)
     except ConfigError as error:
