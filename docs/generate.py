@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 from worker.durations import format_duration
 from worker.vendors import load_spec, vendor_names
-from worker.vendors.base import Operation, Setting, VendorSpec
+from worker.vendors.base import BY_GATE, Operation, Setting, VendorSpec
 from worker.words import Purpose, Quota
 
 ROOT = Path(__file__).parents[1]
@@ -88,7 +88,9 @@ def overview(found: Iterable[VendorSpec]) -> str:
 
 
 def named(spec: VendorSpec, *purposes: Purpose) -> str:
-    """Return the operations that serve some purposes."""
+    """Return the operations that serve some purposes, or that the publish gate does."""
+    if spec.gate and set(purposes) <= set(BY_GATE):
+        return "the publish gate"
     serving = filter(None, map(spec.serving, purposes))
     return ", ".join(dict.fromkeys(f"`{each.name}`" for each in serving)) or NONE
 
@@ -162,7 +164,7 @@ def charged(spec: VendorSpec, quota: str) -> str:
 
 def limits(spec: VendorSpec) -> Iterator[str]:
     """Yield what the vendor cannot do, and what is particular about how it does the rest."""
-    cannot = [f"`{purpose}`" for purpose in PURPOSES if spec.serving(purpose) is None]
+    cannot = [f"`{purpose}`" for purpose in PURPOSES if named(spec, purpose) == NONE]
     yield f"No operation serves {', '.join(cannot)}." if cannot else "Every purpose is served."
     yield "A ban also ends the running broadcast." if spec.forbid_cuts else "A ban ends no running broadcast."
     if spec.asynchronous:
@@ -182,7 +184,8 @@ def shown(spec: VendorSpec, proven: Mapping[str, Any]) -> str:
     if "vector" in proven:
         parts.append(f"The signature gives the vendor's published example: `{proven['vector']}`.")
     if proven.get("open"):
-        parts.append("What nobody can prove without an account:\n\n" + bullets(proven["open"]))
+        without = "What was not tried:" if spec.gate else "What nobody can prove without an account:"
+        parts.append(f"{without}\n\n{bullets(proven['open'])}")
     return "\n\n".join(parts)
 
 

@@ -41,6 +41,10 @@ def serving(*purposes: Purpose, forbid_cuts: bool = True) -> AccountView:
     return AccountView("test", {purpose: FULL[purpose] for purpose in purposes}, forbid_cuts)
 
 
+GATED = AccountView("gated", {p: FULL[p] for p in ("cut", "read_live")}, forbid_cuts=False, gate=True)
+"""A server that asks our publish gate."""
+
+
 def rule(name: str, category: str, **then: Any) -> Rule:
     return Rule(name, When(category=(category,)), Then(**then))
 

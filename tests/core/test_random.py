@@ -13,6 +13,7 @@ import pytest
 from tests.core.machine import (
     DAY,
     FULL,
+    GATED,
     HOUR,
     MINUTE,
     POLICY,
@@ -50,6 +51,7 @@ VENDORS: list[AccountView] = [
     serving("forbid", "cut", "lift", "read_forbid"),
     serving("forbid", "cut", "lift", "block_regions", "unblock_regions", "read_regions", "read_live"),
     serving("cut", "forbid", "lift", "read_live", forbid_cuts=False),
+    GATED,
 ]
 CATEGORIES = ("minors", "nudity", "violence", "gambling", "spam", "odd", "doubtful", "brief", "fine", "none")
 
@@ -163,12 +165,14 @@ class Watched(Machine):
 class Fickle(Vendor):
     """A vendor whose answers get lost, come too late or not at all; what it did, it did.
 
-    ``stubborn``: it answers a second ban with AlreadySo, and leaves its end as it is.
+    ``stubborn``: it answers a second ban with AlreadySo, and leaves its end as it is. ``several``: it is a
+    server of several processes, of which one answers a cut.
     """
 
-    def __init__(self, machine: Machine, random: Random) -> None:
+    def __init__(self, machine: Machine, random: Random, *, several: bool = False) -> None:
         super().__init__(machine)
         self.random = random
+        self.several = several
         self.calm = False
         self.stubborn = random.random() < 0.3
         self.made: Counter[str] = Counter()
@@ -193,6 +197,9 @@ class Fickle(Vendor):
             late = call.until <= self.machine.now - MINUTE
             assert not late, "an end in the past means a day to some vendors"
         self.made[call.purpose] += 1
+        elsewhere = self.live_since is None or (not self.calm and self.random.random() < 0.5)
+        if self.several and call.purpose == "cut" and elsewhere:
+            return NotThere(sure=False)
         banned = self.banned_until is not None and self.banned_until > self.machine.now
         if call.purpose == "forbid" and banned and self.stubborn:
             return AlreadySo()
@@ -210,7 +217,9 @@ class World:
         self.m = Watched(accounts, policy)
         self.open: list[Call] = []
         """Calls that are under way; a crash forgets them, whatever the vendor makes of them."""
-        self.vendors = {name: Fickle(self.m, self.random) for name in accounts}
+        self.vendors = {
+            name: Fickle(self.m, self.random, several=view.gate) for name, view in accounts.items()
+        }
         self.m.answer = lambda call: self.vendors[call.target.account](call)
         self.targets = [target(name) for name in accounts]
         self.sent: dict[str, str] = {}
@@ -360,6 +369,9 @@ class World:
             account = state.target.account
             seen.add(account)
             vendor, want = self.vendors[account], desired(state.holds, self.m.now)
+            if self.m.accounts[account].gate and state.ban is not None:
+                assert state.ban.sure
+                vendor.banned_until = FOREVER if state.ban.until is None else state.ban.until
             banned = vendor.banned_until is not None and vendor.banned_until > self.m.now
             assert banned == want.forbid, (account, vendor.banned_until, self.m.now, state)
             if want.forbid and vendor.banned_until is not None:

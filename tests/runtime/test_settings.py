@@ -96,14 +96,8 @@ def test_a_policy_without_a_version_is_named_after_its_content(tmp_path: Path) -
 def test_the_contracts_example_is_read(tmp_path: Path) -> None:
     text = (HERE / "contract.yaml").read_text("utf-8").replace("/run/secrets", str(tmp_path))
     (tmp_path / "hw_secret_key").write_text(f"{CANARY}\n", "utf-8")
-    # There is no adapter for nginx-rtmp: that account is the one mistake.
-    assert mistakes(tmp_path, text) == [
-        'accounts.edge.vendor: "nginx_rtmp" is not a vendor (aliyun, cdnetworks, huawei, memory)'
-    ]
-    head, edge, tail = text.partition("  edge:\n")
-    found = read(tmp_path, head + tail[tail.index("routes:") :])
+    found = read(tmp_path, text)
 
-    assert edge
     assert found.kafka == KafkaSettings(
         ("127.0.0.1:9092",), "moderation-worker", "worker-3", client={"security_protocol": "PLAINTEXT"}
     )
@@ -114,6 +108,7 @@ def test_the_contracts_example_is_read(tmp_path: Path) -> None:
         "secret_key": CANARY,
     }
     assert found.accounts["hw"].quotas["block_once"] == (Quota(300, 60_000),)
+    assert found.accounts["edge"].account.text("stat_url") == "http://127.0.0.1:8080/stat"
     assert found.accounts["cdn"].quotas["writes"] == (Quota(500, 86_400_000),)
     assert found.routes == (
         Route(
@@ -402,11 +397,11 @@ MISTAKES: list[tuple[str, list[str]]] = [
     (with_section("accounts", "{}"), ["accounts: names no account"]),
     (
         with_account("endpoint: https://x"),
-        ["accounts.a.vendor: is required (aliyun, cdnetworks, huawei, memory)"],
+        ["accounts.a.vendor: is required (aliyun, cdnetworks, huawei, memory, nginx_rtmp)"],
     ),
     (
         with_account("vendor: huwei"),
-        ['accounts.a.vendor: "huwei" is not a vendor (aliyun, cdnetworks, huawei, memory)'],
+        ['accounts.a.vendor: "huwei" is not a vendor (aliyun, cdnetworks, huawei, memory, nginx_rtmp)'],
     ),
     (
         with_account("{vendor: huawei, access_key: x, secret_kee: x}"),

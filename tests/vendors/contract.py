@@ -28,9 +28,9 @@ Each vendor has a folder beside this file with a ``contract.toml``, written from
     outcome = "already"
     says = "clock"                     # optional: what its sentence has to name
 
-An outcome is its word (``done``, ``already``, ``absent``, ``refused CLASS``, ``throttled``,
-``throttled MILLISECONDS``, ``unreachable``, ``unknown``, ``observed``, ``next page``). The clock of the
-tests stands at ``NOW``. A vendor in the process has no answers on a wire and needs no table.
+An outcome is its word (``done``, ``already``, ``absent``, ``absent perhaps``, ``refused CLASS``,
+``throttled``, ``throttled MILLISECONDS``, ``unreachable``, ``unknown``, ``observed``, ``next page``). The
+clock of the tests stands at ``NOW``. A vendor in the process has no answers on a wire and needs no table.
 """
 
 import re
@@ -40,7 +40,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from worker.core.outcome import NextPage, Outcome, Refused, Throttled, word
+from worker.core.outcome import NextPage, NotThere, Outcome, Refused, Throttled, word
 from worker.vendors import load_spec, make
 from worker.vendors.base import Account, InProcess, Vendor, VendorSpec
 from worker.words import Call, Millis, Target
@@ -147,6 +147,8 @@ def said(outcome: Outcome) -> str:
             return f"throttled {wait}"
         case NextPage():
             return "next page"
+        case NotThere(sure=False):
+            return "absent perhaps"
         case _:
             return word(outcome)
 

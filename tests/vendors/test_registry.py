@@ -58,16 +58,16 @@ def test_installed_vendors_are_looked_for_once_and_in_their_own_group(
 
 
 def test_the_vendors_of_this_tree_are_named() -> None:
-    assert set(vendor_names()) >= {"aliyun", "cdnetworks", "huawei", "memory"}
+    assert set(vendor_names()) >= {"aliyun", "cdnetworks", "huawei", "memory", "nginx_rtmp"}
     assert list(vendor_names()) == sorted(vendor_names())
 
 
-@pytest.mark.parametrize("name", ["aliyun", "cdnetworks", "huawei", "memory"])
+@pytest.mark.parametrize("name", ["aliyun", "cdnetworks", "huawei", "memory", "nginx_rtmp"])
 def test_every_file_of_this_tree_can_be_read(name: str) -> None:
     spec = load_spec(name)
     assert spec.name == name
     assert spec.serving("cut") is not None
-    assert spec.serving("forbid") is not None
+    assert spec.serving("forbid") is not None or spec.gate
 
 
 def test_the_operations_have_the_names_that_configurations_use() -> None:
@@ -267,11 +267,21 @@ def test_a_mistake_in_a_file_is_named(extra: str, problem: str) -> None:
         ('one_of = [["key"]]', "one_of: key is no setting"),
         ('asynchronous = ["lift"]', "asynchronous: no operation serves lift"),
         ('colour = "blue"', "colour: Extra inputs"),
+        ("gate = true", "gate: expected forbid_cuts = false beside it"),
     ],
 )
 def test_parts_of_a_file_fit_each_other(head: str, problem: str) -> None:
     with pytest.raises(ValueError, match=problem):
         parse_spec("acme", head + MINIMAL)
+
+
+def test_a_gate_takes_the_place_of_a_bans_operations_and_needs_one_that_cuts() -> None:
+    gated = f"gate = true\nforbid_cuts = false\n{MINIMAL}"
+    assert parse_spec("acme", gated).gate
+    with pytest.raises(ValueError, match="gate: an operation serves lift"):
+        parse_spec("acme", gated.replace('["cut"]', '["cut", "lift"]'))
+    with pytest.raises(ValueError, match="gate: expected an operation that serves cut"):
+        parse_spec("acme", gated.replace('["cut"]', '["read_live"]'))
 
 
 def test_a_file_has_the_name_it_is_registered_by() -> None:

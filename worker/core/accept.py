@@ -177,6 +177,8 @@ def _trouble(
         if not READS & set(view.serves):
             return "unsupported", f"{view.vendor} has no call that reads what is in force."
         return None
+    if view.gate and decision.action == "forbid":
+        return None
     operation = view.serves.get(_PURPOSE[decision.action])
     if operation is None:
         return "unsupported", f"{view.vendor} has no call for {decision.action}."

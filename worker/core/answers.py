@@ -27,8 +27,8 @@ from worker.core.outcome import (
     Unreachable,
     word,
 )
-from worker.core.readings import ambiguous, has_another_end, observed, was_cut
-from worker.core.state import Ban, Block, Cut, Hold, Reading, Tried, UnderWay
+from worker.core.readings import ambiguous, has_another_end, nothing_to_cut, observed, was_cut
+from worker.core.state import Ban, Block, Hold, Reading, Tried, UnderWay
 from worker.core.turn import BACKOFF_BASE, BACKOFF_CAP, Turn
 from worker.words import READS, ErrorClass, Millis
 
@@ -62,7 +62,7 @@ def answered(
         case AlreadySo():
             _already(turn, call)
         case NotThere():
-            _not_there(turn, call)
+            _not_there(turn, call, outcome, jitter)
         case Refused():
             _refused(turn, call, outcome)
         case Throttled():
@@ -189,7 +189,11 @@ def _already(turn: Turn, call: UnderWay) -> None:
         turn.state = replace(turn.state, ban=ban)
 
 
-def _not_there(turn: Turn, call: UnderWay) -> None:
+def _not_there(turn: Turn, call: UnderWay, outcome: NotThere, jitter: float) -> None:
+    if call.purpose == "cut" and not outcome.sure and "read_live" in turn.serves:
+        _again(turn, call, "vendor", jitter)
+        turn.state = replace(turn.state, reading=Reading("cut", ("read_live",), call.at, absent=True))
+        return
     if call.purpose not in READS:
         turn.calm()
     match call.purpose:
@@ -198,22 +202,13 @@ def _not_there(turn: Turn, call: UnderWay) -> None:
         case "unblock_regions":
             turn.state = replace(turn.state, block=None)
         case "cut":
-            ban = turn.state.ban and replace(turn.state.ban, live=False)
-            turn.state = replace(turn.state, ban=ban, cut=Cut(turn.now, None, None, call.at))
-            turn.each(lambda hold: _nothing_to_cut(turn, call, hold))
+            nothing_to_cut(turn, call.at)
         case "move_end":
             turn.state = replace(turn.state, ban=None)
         case "read_forbid" | "read_regions" | "read_live":
             observed(turn, Facts())
         case _:
             _fail(turn, call, "not_found", "The vendor does not know this stream or domain.")
-
-
-def _nothing_to_cut(turn: Turn, call: UnderWay, hold: Hold) -> Hold | None:
-    if hold.action != "cut" or hold.phase != "waiting" or not _asked_by(call, hold):
-        return hold
-    turn.tell(hold, "no_action", "The stream was not live: there was nothing to cut.", reason="not_live")
-    return None
 
 
 def _perhaps(turn: Turn, call: UnderWay) -> None:

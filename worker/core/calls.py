@@ -110,15 +110,16 @@ def to_lift(state: TargetState, now: Millis) -> tuple[Purpose, ...]:
 
 
 def _forbid(state: TargetState, view: AccountView, want: Desired, now: Millis, ctx: Context) -> Need | None:
-    operation = view.serves.get("forbid")
+    ban, operation = state.ban, view.serves.get("forbid")
+    if view.gate:  # the ban is in force by being noted: what is left is to end the running broadcast
+        due = ban is not None and (ban.live or is_uncut(state, ban))
+        return _need(view, state, "cut", want.leads) if due else None
     if operation is None:
         return None
     until, clamped = reach(want.until, operation, now)
-    ban = state.ban
     if ban is not None and ban.sure:
         if not _must_move(ban, want, until, clamped, now, ctx):
-            uncut = not view.forbid_cuts and (state.cut is None or state.cut.at < ban.since)
-            if uncut or ban.live:
+            if ban.live or (not view.forbid_cuts and is_uncut(state, ban)):
                 return _need(view, state, "cut", want.leads)
             return None
         if ban.fixed:
@@ -128,6 +129,11 @@ def _forbid(state: TargetState, view: AccountView, want: Desired, now: Millis, c
     elif ban is not None and ban.fixed:
         return _need(view, state, "lift", want.leads)
     return _need(view, state, "forbid", want.leads, until, clamped=clamped)
+
+
+def is_uncut(state: TargetState, ban: Ban) -> bool:
+    """Whether a broadcast that ran when a ban began may run on, where a ban alone ends none."""
+    return state.cut is None or state.cut.at < ban.since
 
 
 def _block(state: TargetState, view: AccountView, want: Desired, now: Millis, ctx: Context) -> Need | None:

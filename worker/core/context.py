@@ -22,6 +22,8 @@ class AccountView:
     windows: Mapping[str, Millis] = field(default_factory=dict)
     """For each operation the longest quota window it counts in."""
     capacities: tuple[Capacity, ...] = ()
+    gate: bool = False
+    """Whether bans need no call: our publish gate answers from the committed state."""
 
     @classmethod
     def of(cls, spec: VendorSpec, quotas: Mapping[str, tuple[Quota, ...]]) -> "AccountView":
@@ -35,7 +37,8 @@ class AccountView:
         serves = {
             purpose: operation for operation in spec.operations.values() for purpose in operation.serves
         }
-        return cls(spec.name, serves, spec.forbid_cuts, windows, tuple(spec.capacities.values()))
+        capacities = tuple(spec.capacities.values())
+        return cls(spec.name, serves, spec.forbid_cuts, windows, capacities, spec.gate)
 
 
 class GuardView(Protocol):

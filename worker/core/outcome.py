@@ -74,10 +74,14 @@ class AlreadySo:
 
 @value()
 class NotThere:
-    """What the operation would act on does not exist: no ban to lift, no live stream to cut."""
+    """What the operation would act on does not exist: no ban to lift, no live stream to cut.
+
+    ``sure`` False: whoever answered does not know of every stream, so a read has to confirm it.
+    """
 
     wire: Wire = field(default_factory=Wire)
     detail: str = ""
+    sure: bool = True
 
 
 @value()

@@ -63,7 +63,10 @@ def _was_it_cut(turn: Turn, reading: Reading) -> None:
     later = facts.live and facts.live_since is not None and facts.live_since > reading.since
     if facts.live is False or later:
         # What has started again meanwhile started after the cut.
-        was_cut(turn, reading.since, reading.since)
+        if reading.absent:
+            nothing_to_cut(turn, reading.since)
+        else:
+            was_cut(turn, reading.since, reading.since)
     elif facts.live is None:
         ambiguous(turn)
 
@@ -276,6 +279,22 @@ def was_cut(turn: Turn, at: Millis, granted_at: Millis) -> None:
             return None
         hold = turn.applied(hold, detail)
         return None if hold.phase == "closed" else hold
+
+    turn.each(told)
+
+
+def nothing_to_cut(turn: Turn, granted_at: Millis) -> None:
+    """Note that the stream was not live when a cut was asked for; tell the demands it was asked for."""
+    turn.calm()
+    ban = turn.state.ban and replace(turn.state.ban, live=False)
+    turn.state = replace(turn.state, ban=ban, cut=Cut(turn.now, None, None, granted_at))
+
+    def told(hold: Hold) -> Hold | None:
+        asked = hold.active and hold.placed_at <= granted_at
+        if hold.action != "cut" or hold.phase != "waiting" or not asked:
+            return hold
+        turn.tell(hold, "no_action", "The stream was not live: there was nothing to cut.", reason="not_live")
+        return None
 
     turn.each(told)
 

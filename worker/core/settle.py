@@ -8,9 +8,9 @@ is superseded, what the vendor has is told; then the next reading starts. The or
 from collections.abc import Callable
 from dataclasses import replace
 
-from worker.core.calls import to_lift
+from worker.core.calls import is_uncut, need, to_lift
 from worker.core.holds import covers, desired, end, in_force, outranks
-from worker.core.state import Hold, Reading
+from worker.core.state import Ban, Hold, Reading
 from worker.core.turn import PARKED, Turn
 from worker.words import ErrorClass, Millis, Purpose
 
@@ -24,6 +24,7 @@ def settle(turn: Turn) -> None:
     _each(turn, _lapse)
     _each(turn, _give_up)
     _give_up_queries(turn)
+    _ban_by_gate(turn)
     _each(turn, _bring_into_force)
     _each(turn, _supersede)
     _each(turn, _keep_cuts)
@@ -92,7 +93,7 @@ def _give_up(turn: Turn, hold: Hold) -> Hold | None:
         return None
     reading = turn.state.reading
     error: ErrorClass = turn.state.error or (reading.error if reading is not None else None) or "network"
-    if reading is not None and reading.why == "cut":
+    if reading is not None and reading.why == "cut" and not reading.absent:
         error = "ambiguous"
     hold = turn.tell(hold, "failed", "Tried until it expired.", reason="gave_up", error=error)
     return _left_for_later(turn, hold)
@@ -120,6 +121,32 @@ def _give_up_queries(turn: Turn) -> None:
     kept = tuple(ask for ask in turn.state.asks if ask not in late)
     asking = reading is not None and reading.why == "ask"
     turn.state = replace(turn.state, asks=kept, reading=None if asking else reading)
+
+
+def _ban_by_gate(turn: Turn) -> None:
+    """Note, move or drop the ban where our publish gate answers from this state: that is all it takes.
+
+    It is in force once the step is committed. Only then is the running broadcast cut, by a call.
+    """
+    state, view, now = turn.state, turn.view, turn.now
+    if view is None or not view.gate:
+        return
+    if not any(hold.active and hold.action == "forbid" for hold in state.holds):
+        turn.state = replace(state, ban=None)
+        return
+    want, ban = desired(state.holds, now), state.ban
+    if not want.forbid:
+        return  # the last second of a ban is left to it
+    if ban is None or not ban.sure:
+        ban = Ban(want.until, now, live=ban is not None and ban.live)
+    turn.state = replace(state, ban=replace(ban, until=want.until))
+    turn.each(
+        lambda hold: (
+            replace(hold, sent=True, called_at=hold.called_at or now)
+            if hold.active and hold.action == "forbid" and hold.phase == "waiting"
+            else hold
+        )
+    )
 
 
 def _supersede(turn: Turn, hold: Hold) -> Hold | None:
@@ -176,7 +203,9 @@ def _bring_into_force(turn: Turn, hold: Hold) -> Hold | None:
 
 def _told_at(turn: Turn) -> Millis:
     """Return when the vendor last told us of what is in force."""
-    return max((has.since for has in (turn.state.ban, turn.state.block) if has is not None), default=0)
+    state, view = turn.state, turn.view
+    cut = state.cut.at if state.cut is not None and view is not None and not view.forbid_cuts else 0
+    return max(cut, *(has.since for has in (state.ban, state.block) if has is not None))
 
 
 def _stands_before(turn: Turn, other: Hold, hold: Hold) -> bool:
@@ -187,8 +216,8 @@ def _is_in_force(turn: Turn, hold: Hold) -> bool:
     state, view = turn.state, turn.view
     if not in_force(state, hold, turn.now):
         return False
-    uncut = state.ban is not None and (state.cut is None or state.cut.at < state.ban.since)
-    return not (hold.action == "forbid" and view is not None and not view.forbid_cuts and uncut)
+    cuts = view is None or view.forbid_cuts or state.ban is None or not is_uncut(state, state.ban)
+    return cuts or hold.action != "forbid"
 
 
 def _applied(turn: Turn, hold: Hold) -> Hold:
@@ -199,10 +228,14 @@ def _applied(turn: Turn, hold: Hold) -> Hold:
 
 
 def _drop_doubt(turn: Turn) -> None:
-    """Ask no more whether a cut happened once nothing wants that cut: a ban need not wait for the answer."""
+    """Ask no more whether a cut happened once it is not what comes next: a ban need not wait for that."""
     reading = turn.state.reading
-    if reading is not None and reading.why == "cut" and not desired(turn.state.holds, turn.now).cuts:
-        turn.state = replace(turn.state, reading=None)
+    if reading is None or reading.why != "cut":
+        return
+    without = replace(turn.state, reading=None)
+    wanted = need(without, turn.now, turn.ctx)
+    if wanted is None or wanted.purpose != "cut":
+        turn.state = without
 
 
 def _forget_others(turn: Turn) -> None:

@@ -176,8 +176,9 @@ class Reading:
     """Facts being gathered, one read after the other. ``since``: facts from before it do not count.
 
     ``why``: ``cut`` or ``forbid`` resolve a doubt about that call, ``ask`` answers the first query,
-    ``check`` is a verification. ``retry_at``, ``tries`` and ``error`` are its own: a read that has to wait
-    holds no enforcement back.
+    ``check`` is a verification. ``absent``: the cut was answered that there was nothing to cut, by one that
+    may not know. ``retry_at``, ``tries`` and ``error`` are its own: a read that has to wait holds no
+    enforcement back.
     """
 
     why: Literal["cut", "forbid", "ask", "check"]
@@ -188,6 +189,7 @@ class Reading:
     retry_at: Millis = 0
     tries: int = 0
     error: ErrorClass | None = None
+    absent: bool = False
 
 
 @value()

@@ -10,6 +10,7 @@ does nothing else. Its ``vendor.toml`` lies in its package::
     endpoint = "https://live.{region}.myhuaweicloud.com"     # optional; {SETTING} is filled in
     forbid_cuts = true                 # optional: a ban also ends the running broadcast
     asynchronous = ["block_regions"]   # optional: purposes still under way when acknowledged
+    gate = true                        # optional: bans need no operation, the publish gate knows of them
     one_of = [["username", "api_key"], ["access_key", "secret_key"]]   # optional: exactly one group
 
     [links]                            # NAME = URL
@@ -55,7 +56,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from worker.durations import parse_duration, parse_quota
-from worker.vendors.base import Account, Capacity, Operation, Setting, Vendor, VendorSpec
+from worker.vendors.base import BY_GATE, Account, Capacity, Operation, Setting, Vendor, VendorSpec
 from worker.words import Millis, Purpose, Quota
 
 GROUP = "moderation_worker.vendors"
@@ -65,6 +66,7 @@ _IN_TREE = {
     "cdnetworks": "worker.vendors.cdnetworks:CDNetworks",
     "huawei": "worker.vendors.huawei:Huawei",
     "memory": "worker.vendors.memory:Memory",
+    "nginx_rtmp": "worker.vendors.nginx_rtmp:NginxRtmp",
 }
 
 
@@ -138,6 +140,7 @@ def parse_spec(name: str, text: str) -> VendorSpec:
         forbid_cuts=file.forbid_cuts,
         asynchronous=file.asynchronous,
         capacities={key: Capacity(name=key, **dict(value)) for key, value in file.capacities.items()},
+        gate=file.gate,
     )
     _check(name, spec)
     return spec
@@ -169,6 +172,9 @@ def _check(name: str, spec: VendorSpec) -> None:
             for one in spec.capacities.values()
             if one.shown_by is not None and one.shown_by not in spec.operations
         ),
+        *(f"gate: an operation serves {key}" for key in BY_GATE if spec.gate and key in served),
+        *(["gate: expected forbid_cuts = false beside it"] if spec.gate and spec.forbid_cuts else []),
+        *(["gate: expected an operation that serves cut"] if spec.gate and "cut" not in served else []),
     ]
     if problems:
         raise ValueError("; ".join(problems))
@@ -245,6 +251,7 @@ class _File(_Part):
     endpoint: str | None = None
     forbid_cuts: bool = True
     asynchronous: tuple[Purpose, ...] = ()
+    gate: bool = False
     one_of: tuple[tuple[str, ...], ...] = ()
     links: dict[str, str] = {}
     settings: dict[str, _Setting] = {}

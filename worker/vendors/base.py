@@ -15,6 +15,9 @@ from worker.core.outcome import Outcome
 from worker.words import Call, Millis, Purpose
 from worker.words import Quota as Quota  # noqa: PLC0414 - a word of this seam too
 
+BY_GATE: tuple[Purpose, ...] = ("forbid", "move_end", "lift")
+"""What a publish gate brings about."""
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -98,7 +101,8 @@ class VendorSpec:
     ``(("username", "api_key"), ("access_key", "secret_key"))``. ``quotas`` maps a quota name (an
     operation's, or a shared one) to its windows. ``forbid_cuts``: a ban also ends the running
     broadcast. ``asynchronous``: an acknowledged operation may still be under way. ``capacities``: what
-    the vendor keeps at most.
+    the vendor keeps at most. ``gate``: a ban needs no call, since the server asks our publish gate, which
+    answers from the states that the worker commits.
     """
 
     name: str
@@ -113,6 +117,7 @@ class VendorSpec:
     forbid_cuts: bool = True
     asynchronous: tuple[Purpose, ...] = ()
     capacities: Mapping[str, Capacity] = field(default_factory=dict)
+    gate: bool = False
 
     def serving(self, purpose: Purpose) -> Operation | None:
         """Return the operation that serves a purpose, or None where the vendor cannot."""

@@ -28,6 +28,8 @@ def one_vendor(name: str) -> str:
     operations = [_operation(one, spec.quotas) for one in spec.operations.values()]
     parts.append(f"Operations:\n{table(operations)}")
     parts.append(f"A ban also ends the running broadcast: {'yes' if spec.forbid_cuts else 'no'}")
+    if spec.gate:
+        parts.append("A ban takes no call: the server asks the publish gate (moderation-worker gate)")
     if spec.asynchronous:
         parts.append(f"Acknowledged before it is in force: {', '.join(spec.asynchronous)}")
     if spec.quotas:
