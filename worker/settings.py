@@ -211,7 +211,7 @@ def _servers(entry: Entry) -> tuple[str, ...]:
 def _topics(entry: Entry) -> Topics:
     names = [field.name for field in fields(Topics)]
     section = entry.section(*names)
-    found = {key: section.read(key, _topic, "") for key in section.members}
+    found = {key: section.read(key, _topic, "") for key in names if key in section.members}
     topics = Topics(**found)
     if len({getattr(topics, key) for key in names}) < len(names):
         raise entry.wrong("the five topics are expected to be five")

@@ -393,6 +393,10 @@ MISTAKES: list[tuple[str, list[str]]] = [
         with_section("kafka", "bootstrap_servers: [a:1]\ntopics: {verdicts: x, results: x}"),
         ["kafka.topics: the five topics are expected to be five"],
     ),
+    (
+        with_section("kafka", "bootstrap_servers: [a:1]\ntopics: {verdict: x}"),
+        ["kafka.topics.verdict: unknown key (did you mean verdicts?)"],
+    ),
     # accounts
     (with_section("accounts", "{}"), ["accounts: names no account"]),
     (
