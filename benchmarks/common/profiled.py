@@ -17,8 +17,6 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from kafka import KafkaProducer
-
 from worker import app
 from worker.core import stream
 from worker.runtime import engine, intake, journal
@@ -33,7 +31,6 @@ PARTS: Mapping[str, tuple[tuple[Any, str], ...]] = {
     "encode states": ((Partition, "seal"),),
     "count": ((app._Worker, "_observe"),),  # noqa: SLF001 - the stopwatch goes where the work is
     "produce": ((journal, "_send"),),
-    "flush": ((KafkaProducer, "flush"),),
     "transaction": ((journal.Journal, "_transaction"),),
 }
 """Which functions make up a part."""

@@ -2,32 +2,26 @@
 
 import queue
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from kafka import TopicPartition
-from kafka.errors import FencedInstanceIdError, KafkaError, KafkaTimeoutError, ProducerFencedError
+from kafka.errors import (
+    FencedInstanceIdError,
+    KafkaError,
+    KafkaTimeoutError,
+    MessageSizeTooLargeError,
+    ProducerFencedError,
+)
 from kafka.structs import MemberState
 
-from worker.runtime import kafka_client
+from worker.runtime import kafka_client, kafka_records
 from worker.runtime.journal import Journal
 from worker.runtime.messages import Batch, Committed, Dropped, Granted, Message, PartitionBatch, Record, Reset
 from worker.runtime.ownership import Ownership
 from worker.settings import KafkaSettings
 from worker.words import Call, Target
-
-
-class FakeFuture:
-    def __init__(self, exception: Exception | None, done: bool) -> None:
-        self.exception, self.done = exception, done
-
-    def succeeded(self) -> bool:
-        return self.done and self.exception is None
-
-    def failed(self) -> bool:
-        return self.done and self.exception is not None
 
 
 class FakeProducer:
@@ -37,8 +31,6 @@ class FakeProducer:
         self.world = world
         self.calls: list[str] = []
         self.buried = False
-        self._accumulator = SimpleNamespace(append=self._append)
-        self._sender = SimpleNamespace(wakeup=lambda: None)
         world.producers.append(self)
 
     def _call(self, name: str) -> None:
@@ -50,16 +42,9 @@ class FakeProducer:
     def begin_transaction(self) -> None:
         self._call("begin")
 
-    def send(self, topic: str, *_record: Any, **_named: Any) -> FakeFuture:
-        self._call(f"send {topic}")
-        return self.world.futures.pop(0) if self.world.futures else FakeFuture(None, done=True)
-
-    def _append(self, tp: TopicPartition, *_record: Any) -> tuple[FakeFuture, bool, bool, bool]:
-        return self.send(tp.topic), False, False, False
-
-    def flush(self, timeout: float) -> None:
-        assert timeout > 0
-        self._call("flush")
+    def write(self, records: Sequence[Record]) -> dict[int, Exception]:
+        self._call(" ".join(["write", *(record.topic for record in records)]))
+        return self.world.failures.pop(0) if self.world.failures else {}
 
     def send_offsets_to_transaction(self, offsets: Mapping[Any, Any], member: Any) -> None:
         self.world.generations.append(member.generation_id)
@@ -81,7 +66,7 @@ class World:
         self.inbox: queue.SimpleQueue[Message] = queue.SimpleQueue()
         self.producers: list[FakeProducer] = []
         self.trouble: dict[str, Callable[[], None]] = {}
-        self.futures: list[FakeFuture] = []
+        self.failures: list[dict[int, Exception]] = []
         self.offsets: list[dict[int, int]] = []
         self.committed: list[dict[int, int]] = []
         self.generations: list[int] = []
@@ -154,36 +139,50 @@ def start(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     def bury(producer: FakeProducer) -> None:
         producer.buried = True
 
+    def write(producer: FakeProducer, records: Sequence[Record], patience_s: float) -> dict[int, Exception]:
+        assert patience_s > 0
+        return producer.write(records)
+
     monkeypatch.setattr(kafka_client, "transactional_producer", build)
     monkeypatch.setattr(kafka_client, "plain_producer", build)
     monkeypatch.setattr(kafka_client, "bury", bury)
+    monkeypatch.setattr(kafka_records, "write", write)
     world.journal.start()
     yield world
     world.journal.stop(5)
     assert not world.journal.alive()
 
 
-def test_records_are_flushed_before_the_offsets_and_the_offsets_before_the_commit(world: World) -> None:
+def test_records_are_written_before_the_offsets_and_the_offsets_before_the_commit(world: World) -> None:
     answer = world.run(world.batch())
     assert isinstance(answer, Committed)
     assert len(answer.batch.granted) == 1
-    assert world.producers[0].calls == ["begin", "send results", "send state", "flush", "offsets", "commit"]
+    assert world.producers[0].calls == ["begin", "write results state", "offsets", "commit"]
     assert world.offsets == [{0: 7}]
     assert world.generations == [3]
 
 
-@pytest.mark.parametrize("future", [FakeFuture(KafkaTimeoutError("expired"), True), FakeFuture(None, False)])
-def test_a_record_that_is_not_acknowledged_fails_the_batch(world: World, future: FakeFuture) -> None:
+@pytest.mark.parametrize(
+    ("failures", "reason"),
+    [
+        ({1: KafkaTimeoutError("expired")}, "timeout"),
+        ({0: ProducerFencedError()}, "fenced"),
+        ({0: KafkaError("because of the other one"), 1: MessageSizeTooLargeError()}, "too_large"),
+    ],
+)
+def test_a_record_that_is_not_written_fails_the_batch(
+    world: World, failures: dict[int, Exception], reason: str
+) -> None:
     batch = world.batch()
-    world.futures = [FakeFuture(None, done=True), future]
-    assert world.run(batch) == Reset("timeout")
-    assert world.producers[0].calls[-1] == "flush"
+    world.failures = [failures]
+    assert world.run(batch) == Reset(reason)
+    assert world.producers[0].calls == ["begin", "write results state"]
     assert world.producers[0].buried
-    assert world.settled.get(timeout=5) == (0, 2), "the partition is read again"
-    assert len(world.producers) == 2
+    if reason != "too_large":
+        assert world.settled.get(timeout=5) == (0, 2), "the partition is read again"
 
 
-@pytest.mark.parametrize("call", ["begin", "send results", "flush", "offsets", "commit"])
+@pytest.mark.parametrize("call", ["begin", "write results state", "offsets", "commit"])
 def test_any_failure_releases_nothing_and_starts_over(world: World, call: str) -> None:
     batch = world.batch()
     world.trouble[call] = world.fail(KafkaError("no"))
@@ -222,7 +221,7 @@ def test_a_partition_that_was_lost_is_left_out_with_its_calls(world: World) -> N
 
 def test_a_partition_lost_in_the_middle_fails_the_batch(world: World) -> None:
     batch = world.batch()
-    world.trouble["flush"] = lambda: world.ownership.drop([0], "revoked")
+    world.trouble["write results state"] = lambda: world.ownership.drop([0], "revoked")
     world.journal.submit(batch)
     assert isinstance(world.answer(), Dropped)
     assert world.answer() == Reset("membership")
@@ -239,7 +238,7 @@ def test_a_rebalance_in_the_middle_is_waited_for_and_its_generation_used(world: 
         world.member = SimpleNamespace(generation_id=3, member_id="m", state=MemberState.REBALANCING)
         threading.Timer(0.1, settle).start()
 
-    world.trouble["flush"] = rebalance
+    world.trouble["write results state"] = rebalance
     assert isinstance(world.run(batch), Committed)
     assert world.generations == [4]
 
@@ -304,7 +303,7 @@ def test_at_least_once_writes_results_then_states_then_offsets(monkeypatch: pyte
         assert isinstance(world.run(batch), Committed)
         world.journal.stop(5)
         calls = world.producers[0].calls
-        assert calls[:4] == ["send results", "flush", "send state", "flush"]
+        assert calls[:2] == ["write results", "write state"]
         assert world.committed == [{0: 7}], "offsets are committed only when they move"
 
 

@@ -30,7 +30,7 @@ from kafka.errors import (
 )
 from kafka.structs import MemberState
 
-from worker.runtime import kafka_client
+from worker.runtime import kafka_client, kafka_records
 from worker.runtime.consumer import fenced_sentence
 from worker.runtime.messages import Batch, Committed, Message, PartitionBatch, Record
 from worker.runtime.ownership import Ownership
@@ -308,23 +308,14 @@ def still_ours(batch: Batch, ownership: Ownership) -> Batch:
 
 
 def _send(producer: Any, parts: Iterable[PartitionBatch], abandoned: threading.Event) -> None:
-    """Send records and make sure of each: a batch that fails does not fail the transaction by itself."""
+    """Write records and make sure of each: one that fails does not fail the transaction by itself."""
     whose = [(part.partition, record) for part in parts for record in (*part.records, *part.states.values())]
-    futures: list[Any] = []
-    later: KafkaError | None = None
-    try:
-        futures.extend(kafka_client.sending(producer, (record for _, record in whose)))
-        producer.flush(timeout=kafka_client.FLUSH_S)
-    except KafkaError as error:
-        later = error  # a record that failed makes every later call fail: that record is the cause
-    for future, (partition, record) in zip(futures, whose, strict=False):
-        if isinstance(future.exception, MessageSizeTooLargeError):
-            raise TooLargeError(partition, record)
-    failed = next((future.exception for future in futures if future.failed()), later)
-    if failed is not None:
-        raise failed
-    if not all(future.succeeded() for future in futures):
-        raise KafkaTimeoutError("a record was not acknowledged in time")
+    failures = kafka_records.write(producer, [record for _, record in whose], kafka_client.FLUSH_S)
+    for number, error in failures.items():
+        if isinstance(error, MessageSizeTooLargeError):
+            raise TooLargeError(*whose[number])
+    for error in failures.values():
+        raise error
     _go_on(abandoned)
 
 

@@ -1,31 +1,31 @@
-"""kafka-python, tamed: its clients with our settings, and every private name of it that we touch.
+"""kafka-python, tamed: its clients with our settings.
 
-The library's own behaviour is repaired here in a few places, and nowhere else. Each repair looks for
-the private name it needs and refuses to start without it, so that an upgrade cannot drop it silently.
+The library's own behaviour is repaired here in a few places, and nowhere else; ``kafka_records.py`` goes
+around what it does for each record. Both look for the private names they need and refuse to go on without
+them, so that an upgrade cannot drop them silently.
 """
 
 import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka.consumer import fetcher
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.errors import FencedInstanceIdError, KafkaConnectionError, KafkaError, RebalanceInProgressError
 from kafka.net import inet, transport
 from kafka.net.compat import KafkaNetClient
 
-from worker.runtime.messages import Record
 from worker.settings import KafkaSettings
 from worker.words import Millis
 
 log = logging.getLogger(__name__)
 
 FLUSH_S = 22.0
-"""How long a flush may take: a little more than ``delivery_timeout_ms``, which settles every record."""
+"""How long writing may take: a little more than ``delivery_timeout_ms``, which settles every record."""
 
 WATCHDOG_S = 30.0
 """After this long a transaction is given up: three of its calls have no timeout of their own."""
@@ -205,36 +205,14 @@ def admin_client(settings: KafkaSettings) -> Any:
     return _client(KafkaAdminClient, settings, {})
 
 
-def sending(producer: Any, records: Iterable[Record]) -> Iterator[Any]:
-    """Hand records to a producer; yield the future of each. Raises KafkaError.
-
-    The library's ``send`` costs three times what it takes to put a record into its batch. So ``send`` takes
-    the first record of each partition, with all its checks, and the rest are put in directly.
-    """
-    append = _private(_private(producer, "_accumulator"), "append")
-    wake = _private(_private(producer, "_sender"), "wakeup")
-    known: dict[tuple[str, int], TopicPartition] = {}
-    for r in records:
-        tp = None if r.partition is None else known.get((r.topic, r.partition))
-        if tp is None:
-            yield producer.send(r.topic, r.value, r.key, list(r.headers), r.partition)
-            if r.partition is not None:
-                known[r.topic, r.partition] = TopicPartition(r.topic, r.partition)
-            continue
-        future, _, new_batch, _ = append(tp, None, r.key, r.value, r.headers)
-        yield future
-        if new_batch:
-            wake()
-
-
 def bury(producer: Any) -> None:
     """Close a producer that failed, without waiting for what it still holds.
 
     ``close()`` alone would flush first, fail at that, and leave the sender thread alive, which could
     still fence its successor. What the producer still held is lost on purpose: a restore decides.
     """
-    sender = _private(producer, "_sender")
-    _private(sender, "force_close")()
+    sender = private(producer, "_sender")
+    private(sender, "force_close")()
 
     def close(patience_s: float) -> None:
         sender.join(timeout=patience_s)
@@ -249,13 +227,14 @@ def bury(producer: Any) -> None:
 
 def heartbeat_soon(consumer: Any) -> None:
     """Let a member that has just joined prove itself at once instead of after a whole interval."""
-    coordinator = _private(consumer, "_coordinator")
+    coordinator = private(consumer, "_coordinator")
     # A failed heartbeat is repeated after retry_backoff_ms; nothing else looks at the mark.
-    _private(coordinator, "heartbeat").fail_heartbeat()
-    _private(coordinator, "_heartbeat_wakeup").notify()
+    private(coordinator, "heartbeat").fail_heartbeat()
+    private(coordinator, "_heartbeat_wakeup").notify()
 
 
-def _private(owner: Any, name: str) -> Any:
+def private(owner: Any, name: str) -> Any:
+    """Return a private name of the library's. Raises RuntimeError when it is gone."""
     try:
         return getattr(owner, name)
     except AttributeError:
@@ -268,8 +247,8 @@ def _watch_heartbeats(
     on_fenced: Callable[[], None],
     clock: Callable[[], float],
 ) -> None:
-    coordinator = _private(consumer, "_coordinator")
-    send = _private(coordinator, "_send_heartbeat_request")
+    coordinator = private(consumer, "_coordinator")
+    send = private(coordinator, "_send_heartbeat_request")
 
     async def watched() -> None:
         sent_at = clock()  # not when the answer is read: a frozen process reads old answers
@@ -291,8 +270,8 @@ def _survive_refusals(producer: Any) -> None:
 
     The library lets ``await_ready`` raise, and then forgets the request: its caller waits for ever.
     """
-    client = _private(_private(producer, "_sender"), "_client")
-    await_ready = _private(client, "await_ready")
+    client = private(private(producer, "_sender"), "_client")
+    await_ready = private(client, "await_ready")
 
     def patient(node: Any, timeout_ms: int = 2000) -> bool:
         try:
@@ -315,8 +294,8 @@ def _contains_abort_marker(_self: Any, batch: Any) -> bool:
 
 
 def _repair_fetcher() -> None:
-    records = _private(_private(fetcher, "Fetcher"), "PartitionRecords")
-    _private(records, "_contains_abort_marker")
+    records = private(private(fetcher, "Fetcher"), "PartitionRecords")
+    private(records, "_contains_abort_marker")
     records._contains_abort_marker = _contains_abort_marker  # noqa: SLF001 - one of the repairs of this file
 
 
@@ -330,8 +309,8 @@ def _repair_connecting() -> None:
     one, and an idle process runs out of file descriptors before a full collection comes.
     """
     sockets, secure = inet.KafkaNetSocket, transport.KafkaSSLTransport
-    connect, handshake = _private(sockets, "sock_connect"), _private(secure, "handshake")
-    _private(secure, "abort")
+    connect, handshake = private(sockets, "sock_connect"), private(secure, "handshake")
+    private(secure, "abort")
 
     async def sock_connect(self: Any, net: Any, sock: Any, where: Any, timeout_at: Any = None) -> Any:
         try:

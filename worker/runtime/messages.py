@@ -15,7 +15,7 @@ from worker.core.routes import Route
 from worker.events.result import Result
 from worker.words import Call, Millis, value
 
-Headers = Sequence[tuple[str, bytes]]
+Headers = Sequence[tuple[str, bytes | None]]
 
 
 @value()

@@ -24,7 +24,7 @@ One header, not three: each costs a restore more than anything that is done with
 def due(headers: Headers) -> tuple[Millis, Millis, bytes]:
     """Return what DUE says in a state record's headers: both moments, and the places taken up."""
     for header, text in headers:
-        if header == DUE:
+        if header == DUE and text is not None:
             wake_at, eager_until, *taken = text.split(b" ", 2)
             return int(wake_at), int(eager_until), taken[0] if taken else b""
     return FOREVER, 0, b""
