@@ -3,7 +3,7 @@
 import argparse
 from typing import TYPE_CHECKING
 
-from worker.commands import OK, Failure
+from worker.commands import FAILED, OK, Failure
 from worker.commands.parts.arguments import CommandLine, connected_settings
 
 if TYPE_CHECKING:
@@ -16,6 +16,9 @@ def add(commands: CommandLine) -> None:
     """Add the commands of this group."""
     check = commands.add("check", _check, "Check configuration, policy and routes.")
     check.add_argument(
+        "--strict", action="store_true", help="end with 1 where there is a warning, not only with a mistake"
+    )
+    check.add_argument(
         "--connect",
         action="store_true",
         help="also the brokers, the topics and one read-only call per account",
@@ -27,10 +30,25 @@ def _check(arguments: argparse.Namespace) -> int:
     counts = {"accounts": settings.accounts, "routes": settings.routes, "rules": settings.policy.rules}
     found = ", ".join(f"{what} {len(them)}" for what, them in counts.items())
     print(f"configuration: fine ({found}, policy version {settings.policy.version})")
-    return _check_connections(settings) if arguments.connect else OK
+    warned = _lint(settings)
+    if arguments.connect:
+        _check_connections(settings)
+    return FAILED if warned and arguments.strict else OK
 
 
-def _check_connections(settings: "Settings") -> int:
+def _lint(settings: "Settings") -> bool:
+    """Print what is odd about policy and routes; return whether there are warnings."""
+    from worker import vendors
+    from worker.core.lint import lint
+
+    specs = {name: vendors.load_spec(one.account.vendor) for name, one in settings.accounts.items()}
+    found = lint(settings.policy, settings.routes, specs)
+    for finding in found:
+        print(finding)
+    return any(finding.level == "warning" for finding in found)
+
+
+def _check_connections(settings: "Settings") -> None:
     from worker.app import probe_accounts
     from worker.commands.parts import broker
 
@@ -44,4 +62,3 @@ def _check_connections(settings: "Settings") -> int:
             problems.append(f"account {name}: {sentence}")
     if problems:
         raise Failure(problems)
-    return OK
