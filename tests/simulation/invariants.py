@@ -150,14 +150,12 @@ def nothing_pending(pending: Mapping[str, Any]) -> None:
 def strongest_in_force(
     state: TargetState | None,
     banned_until: Millis,
-    blocked: set[str],
+    blocked: frozenset[str],
     now: Millis,
     apart: Millis,
     slack: Millis,
 ) -> None:
     """What the vendor has is what the strongest demand asks for; without a demand it has nothing.
-
-    A region may stay blocked beside others that are still demanded: the vendor in memory only adds.
 
     ``now`` is the worker's clock, from which the vendor's is ``apart``; an end nearer than that is
     passed over. A ban may end ``slack`` too early, never late.
@@ -173,6 +171,5 @@ def strongest_in_force(
         raise Broken("strongest_in_force", said)
     if want.forbid and not -GRAIN <= end(want.until) - banned_until <= slack:
         raise Broken("strongest_in_force", said)
-    wanted = set(want.regions)
-    if not want.forbid and not (wanted <= blocked if wanted else not blocked):
+    if not want.forbid and set(want.regions) != blocked:
         raise Broken("strongest_in_force", said)

@@ -71,7 +71,6 @@ class Watched(World):
         self.made: dict[str, Made] = {}
         self.last: dict[tuple[str, str], Made] = {}  # the last change asked for, by stream and target
         self.released: set[str] = set()
-        self.set_back = False
         super().__init__(**settings)
         self.clock.ticks = lambda: (self.real - NOW) / 1000
 
@@ -79,14 +78,13 @@ class Watched(World):
         super()._send(granted)
         for call, (number, _, key, target) in zip(granted.calls, granted.origins, strict=True):
             last, state = self.last.get((key, target)), self.committed(number, key).targets[target]
-            at = state.call.at if state.call is not None else 0
-            waiting = frozenset(h.id for h in state.holds if h.phase == "waiting" and h.placed_at <= at)
+            seq = state.call.seq if state.call is not None else 0
+            waiting = frozenset(h.id for h in state.holds if h.phase == "waiting" and h.seq < seq)
             if call.purpose in READS:
                 if last is not None and call.purpose == "read_live":
                     last.asked = True
                 continue
-            if not (call.purpose == "cut" and self.set_back):  # it tells by the clock what a cut was for
-                invariants.repeated_only_where_lost(last, call, waiting)
+            invariants.repeated_only_where_lost(last, call, waiting)
             invariants.a_lost_cut_is_asked_about(last, call, waiting)
             self.made[call.id] = self.last[key, target] = Made(call, waiting)
 
@@ -216,7 +214,6 @@ class Life:
         if self.jumps != "none":
             length = self.random.choice((500, 5 * SECOND, 20 * SECOND))
             self.w.clock.at += length if self.jumps == "forward" else -length
-            self.w.set_back |= self.jumps == "back"
             self.jumped = True
 
     # -- the journal, partitions, crashes --------------------------------------------------------------
@@ -391,7 +388,7 @@ class Life:
                 invariants.strongest_in_force(
                     known.get((account, target)),
                     vendor._bans.get(target, 0),
-                    set(vendor._blocked(target, w.real)),
+                    vendor._blocked(target, w.real)[0],
                     w.clock.at,
                     abs(w.real - w.clock.at),
                     w.policy.absorb_slack,

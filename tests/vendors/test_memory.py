@@ -114,28 +114,20 @@ def test_a_ban_that_has_ended_is_not_there_to_lift() -> None:
     assert vendor.perform(call("lift"), NOW + 10) == NotThere()
 
 
-def test_region_blocks_add_up_each_with_its_end() -> None:
+def test_the_last_region_block_counts_and_ends_by_itself() -> None:
     vendor = memory()
     assert vendor.perform(call("block_regions", until=NOW + 20, regions="FR DE"), NOW) == Done()
-    assert vendor.perform(call("block_regions", until=NOW + 10, regions="DE"), NOW) == AlreadySo()
+    assert blocked(vendor, NOW + 19) == Facts(regions=("DE", "FR"), regions_until=NOW + 20)
     assert vendor.perform(call("block_regions", until=NOW + 10, regions="DE AT"), NOW) == Done()
-    assert blocked(vendor, NOW) == Facts(regions=("AT", "DE", "FR"), regions_until=NOW + 10)
-    assert blocked(vendor, NOW + 10) == Facts(regions=("DE", "FR"), regions_until=NOW + 20)
-    assert blocked(vendor, NOW + 20) == Facts(regions=())
+    assert vendor.perform(call("block_regions", until=NOW + 10, regions="AT DE"), NOW) == AlreadySo()
+    assert blocked(vendor, NOW) == Facts(regions=("AT", "DE"), regions_until=NOW + 10)
+    assert blocked(vendor, NOW + 10) == Facts(regions=())
 
 
-def test_region_blocks_without_end_stay() -> None:
+def test_region_blocks_without_end_stay_until_they_are_lifted() -> None:
     vendor = memory()
     vendor.perform(call("block_regions", regions="FR"), NOW)
     assert blocked(vendor, NOW * 2) == Facts(regions=("FR",), regions_until=None)
-
-
-def test_named_regions_are_opened_or_all() -> None:
-    vendor = memory()
-    vendor.perform(call("block_regions", regions="FR DE AT"), NOW)
-    assert vendor.perform(call("unblock_regions", regions="FR"), NOW) == Done()
-    assert blocked(vendor, NOW).regions == ("AT", "DE")
-    assert vendor.perform(call("unblock_regions", regions="FR"), NOW) == NotThere()
     assert vendor.perform(call("unblock_regions"), NOW) == Done()
     assert blocked(vendor, NOW).regions == ()
     assert vendor.perform(call("unblock_regions"), NOW) == NotThere()

@@ -146,7 +146,7 @@ def _decided(
         ask = Ask(cause, "query", decision.priority, expires_at, rule=decision.rule)
         turn.state = replace(turn.state, asks=(*turn.state.asks, ask))
         return
-    hold = _hold(whole, verdict, cause, expires_at, decision)
+    hold = _hold(whole, verdict, cause, expires_at, decision, turn.state.seq + 1)
     turn.place(_parked(whole, verdict, decision, target, hold))
 
 
@@ -191,7 +191,9 @@ def _trouble(
     return None
 
 
-def _hold(whole: Whole, verdict: Verdict, cause: Cause, expires_at: Millis, decision: Decision) -> Hold:
+def _hold(
+    whole: Whole, verdict: Verdict, cause: Cause, expires_at: Millis, decision: Decision, seq: int
+) -> Hold:
     session: Session | None = None
     if verdict.stream.session and (decision.action == "cut" or decision.scope == "session"):
         session = Session(verdict.stream.session.id, verdict.stream.session.started_at)
@@ -204,6 +206,7 @@ def _hold(whole: Whole, verdict: Verdict, cause: Cause, expires_at: Millis, deci
         priority=decision.priority,
         expires_at=expires_at,
         placed_at=whole.now,
+        seq=seq,
         until=None if decision.action == "cut" else decision.until,
         regions=tuple(sorted(set(decision.regions))) if decision.action == "block_regions" else (),
         rule=decision.rule,

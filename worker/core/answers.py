@@ -84,7 +84,7 @@ def answered(
 def _awaited(turn: Turn, call: UnderWay) -> bool:
     """Whether a read's answer belongs to the reading under way, which may have begun after it was asked."""
     reading = turn.state.reading
-    return reading is not None and reading.left[0] == call.purpose and call.at >= reading.since
+    return reading is not None and reading.left[0] == call.purpose and call.seq > reading.seq
 
 
 def interrupted(turn: Turn) -> None:
@@ -122,7 +122,7 @@ def _record(turn: Turn, call: UnderWay, outcome: Outcome, started_at: Millis) ->
 
 def _asked_by(call: UnderWay, hold: Hold) -> bool:
     """Whether a call was made for a demand; what came after it was granted was not in it."""
-    return hold.active and hold.placed_at <= call.at and _serves(call, hold)
+    return hold.active and hold.seq < call.seq and _serves(call, hold)
 
 
 def _serves(call: UnderWay, hold: Hold) -> bool:
@@ -156,17 +156,25 @@ def _done(turn: Turn, call: UnderWay) -> None:
     state, now = turn.state, turn.now
     match call.purpose:
         case "forbid" | "move_end":
-            turn.state = replace(state, ban=Ban(call.until, now, clamped=call.clamped))
+            ban = Ban(call.until, now, clamped=call.clamped, live=_live(turn, call), seq=call.seq)
+            turn.state = replace(state, ban=ban)
             turn.restart_check()
         case "block_regions":
-            turn.state = replace(state, block=Block(call.regions, call.until, now, call.clamped))
+            block = Block(call.regions, call.until, now, call.clamped, seq=call.seq)
+            turn.state = replace(state, block=block)
             turn.restart_check()
         case "cut":
-            was_cut(turn, now, call.at)
+            was_cut(turn, call, now, state.seq)
         case "lift":
             turn.state = replace(state, ban=None)
         case "unblock_regions":
             turn.state = replace(state, block=None)
+
+
+def _live(turn: Turn, call: UnderWay) -> bool:
+    """Whether the stream may be live in spite of a ban that the vendor has just taken."""
+    cuts = turn.view is None or turn.view.forbid_cuts
+    return turn.perhaps_live() and not (call.purpose == "forbid" and cuts)
 
 
 def _already(turn: Turn, call: UnderWay) -> None:
@@ -177,22 +185,23 @@ def _already(turn: Turn, call: UnderWay) -> None:
     ban = turn.state.ban
     if "read_forbid" in turn.serves and not (ban and ban.ours and ban.sure):
         # Its tries are counted on: the read may contradict it.
-        reading = Reading("forbid", ("read_forbid",), turn.now)
+        reading = Reading("forbid", ("read_forbid",), turn.now, call.seq)
         turn.state = replace(turn.state, retry_at=0, reading=reading)
         return
     turn.calm()
     if ban is not None and ban.ours and (ban.sure or has_another_end(turn, ban)):
         turn.state = replace(turn.state, ban=replace(ban, fixed=True))
     else:
-        ours, live = ban is not None and ban.ours, ban is not None and ban.live
-        ban = Ban(call.until, turn.now, ours=ours, clamped=call.clamped, live=live)
+        ours, live = ban is not None and ban.ours, turn.perhaps_live()
+        ban = Ban(call.until, turn.now, ours=ours, clamped=call.clamped, live=live, seq=call.seq)
         turn.state = replace(turn.state, ban=ban)
 
 
 def _not_there(turn: Turn, call: UnderWay, outcome: NotThere, jitter: float) -> None:
     if call.purpose == "cut" and not outcome.sure and "read_live" in turn.serves:
         _again(turn, call, "vendor", jitter)
-        turn.state = replace(turn.state, reading=Reading("cut", ("read_live",), call.at, absent=True))
+        reading = Reading("cut", ("read_live",), call.at, call.seq, absent=True)
+        turn.state = replace(turn.state, reading=reading)
         return
     if call.purpose not in READS:
         turn.calm()
@@ -202,7 +211,7 @@ def _not_there(turn: Turn, call: UnderWay, outcome: NotThere, jitter: float) -> 
         case "unblock_regions":
             turn.state = replace(turn.state, block=None)
         case "cut":
-            nothing_to_cut(turn, call.at)
+            nothing_to_cut(turn, call, turn.state.seq)
         case "move_end":
             turn.state = replace(turn.state, ban=None)
         case "read_forbid" | "read_regions" | "read_live":
@@ -221,12 +230,21 @@ def _perhaps(turn: Turn, call: UnderWay) -> None:
                 apart = abs(end(ban.until) - end(until))
                 mixed = ban.mixed or apart > turn.ctx.policy.absorb_slack
                 until = max(until, ban.until, key=end)
-            doubted = Ban(until, turn.now, clamped=call.clamped, sure=False, mixed=mixed)
+            doubted = Ban(
+                until,
+                turn.now,
+                clamped=call.clamped,
+                sure=False,
+                mixed=mixed,
+                live=turn.perhaps_live(),
+                seq=call.seq,
+            )
             turn.state = replace(state, ban=doubted)
         case "lift" if ban is not None:
-            turn.state = replace(state, ban=replace(ban, sure=False))
+            live = ban.live or (turn.view is not None and not turn.view.forbid_cuts)
+            turn.state = replace(state, ban=replace(ban, sure=False, live=live))
         case "block_regions":
-            doubtful = Block(call.regions, call.until, turn.now, call.clamped, sure=False)
+            doubtful = Block(call.regions, call.until, turn.now, call.clamped, sure=False, seq=call.seq)
             turn.state = replace(state, block=doubtful)
         case "unblock_regions" if block is not None:
             turn.state = replace(state, block=replace(block, sure=False))
@@ -266,7 +284,8 @@ def _fail(turn: Turn, call: UnderWay, error: ErrorClass, detail: str) -> None:
         turn.state = replace(turn.state, retry_at=turn.now)  # what came later is still to be tried
     if call.purpose == "cut":
         return
-    refused = ("release", "extend") if call.purpose in ("lift", "unblock_regions") else ("extend",)
+    opens = call.purpose in ("lift", "unblock_regions", "block_regions")
+    refused = ("release", "extend") if opens else ("extend",)
     for ask in turn.state.asks:
         if ask.kind in refused:
             turn.answer(ask, "failed", detail, reason="refused", error=error)
@@ -276,7 +295,7 @@ def _fail(turn: Turn, call: UnderWay, error: ErrorClass, detail: str) -> None:
 def _as_it_is(turn: Turn, hold: Hold) -> Hold | None:
     """Return a demand whose end cannot be moved, with the end that is in force; None where nothing is."""
     has = turn.state.ban if hold.action == "forbid" else turn.state.block
-    if hold.covered or hold.failed_at is not None or has is None or not has.sure:
+    if hold.covered or hold.gave_up is not None or has is None or not has.sure:
         return None
     return replace(hold, until=has.until)
 
@@ -288,7 +307,7 @@ def _unknown(turn: Turn, call: UnderWay, outcome: Unknown, jitter: float) -> Non
         _perhaps(turn, call)
         return
     if "read_live" in turn.serves:
-        reading = Reading("cut", ("read_live",), call.at, retry_at=turn.state.retry_at)
+        reading = Reading("cut", ("read_live",), call.at, call.seq, retry_at=turn.state.retry_at)
         turn.state = replace(turn.state, reading=reading)
         return
     ambiguous(turn)

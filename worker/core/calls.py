@@ -86,12 +86,13 @@ def _enforcement(state: TargetState, view: AccountView, now: Millis, ctx: Contex
     cut = _need(view, state, "cut", want.cuts) if want.cuts else None
     if cut is not None:
         return cut
+    found = None
     if want.forbid:
-        return _forbid(state, view, want, now, ctx)
-    if want.regions:
+        found = _forbid(state, view, want, now, ctx)
+    elif want.regions:
         found = _block(state, view, want, now, ctx)
-        if found is not None:
-            return found
+    if found is not None:
+        return found
     lifts = (_need(view, state, purpose, ()) for purpose in to_lift(state, now))
     return next((lift for lift in lifts if lift is not None), None)
 
@@ -99,10 +100,9 @@ def _enforcement(state: TargetState, view: AccountView, now: Millis, ctx: Contex
 def to_lift(state: TargetState, now: Millis) -> tuple[Purpose, ...]:
     """Return what would take back what no demand is left for; a last second is not worth a call."""
     demanded = {hold.action for hold in state.holds if hold.active}
-    if "forbid" in demanded:
-        return ()
     found: list[Purpose] = []
-    if state.ban is not None and state.ban.ours and end(state.ban.until) > now + GRAIN:
+    banned = state.ban is not None and state.ban.ours and end(state.ban.until) > now + GRAIN
+    if banned and "forbid" not in demanded:
         found.append("lift")
     if state.block is not None and "block_regions" not in demanded and end(state.block.until) > now + GRAIN:
         found.append("unblock_regions")
@@ -112,16 +112,13 @@ def to_lift(state: TargetState, now: Millis) -> tuple[Purpose, ...]:
 def _forbid(state: TargetState, view: AccountView, want: Desired, now: Millis, ctx: Context) -> Need | None:
     ban, operation = state.ban, view.serves.get("forbid")
     if view.gate:  # the ban is in force by being noted: what is left is to end the running broadcast
-        due = ban is not None and (ban.live or is_uncut(state, ban))
-        return _need(view, state, "cut", want.leads) if due else None
+        return _need(view, state, "cut", want.leads) if ban is not None and ban.live else None
     if operation is None:
         return None
     until, clamped = reach(want.until, operation, now)
     if ban is not None and ban.sure:
         if not _must_move(ban, want, until, clamped, now, ctx):
-            if ban.live or (not view.forbid_cuts and is_uncut(state, ban)):
-                return _need(view, state, "cut", want.leads)
-            return None
+            return _need(view, state, "cut", want.leads) if ban.live else None
         if ban.fixed:
             return _need(view, state, "lift", want.leads)
         if "move_end" in view.serves:
@@ -129,11 +126,6 @@ def _forbid(state: TargetState, view: AccountView, want: Desired, now: Millis, c
     elif ban is not None and ban.fixed:
         return _need(view, state, "lift", want.leads)
     return _need(view, state, "forbid", want.leads, until, clamped=clamped)
-
-
-def is_uncut(state: TargetState, ban: Ban) -> bool:
-    """Whether a broadcast that ran when a ban began may run on, where a ban alone ends none."""
-    return state.cut is None or state.cut.at < ban.since
 
 
 def _block(state: TargetState, view: AccountView, want: Desired, now: Millis, ctx: Context) -> Need | None:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from worker.core.calls import reach
 from worker.core.holds import GRAIN, desired, end
 from worker.core.outcome import Facts
-from worker.core.state import Ban, Block, Check, Cut, Hold, Reading
+from worker.core.state import Ban, Block, Check, Cut, Hold, Reading, UnderWay
 from worker.core.turn import BACKOFF_BASE, BACKOFF_CAP, FOLLOWED_EVERY, Turn
 from worker.words import Millis
 
@@ -64,9 +64,9 @@ def _was_it_cut(turn: Turn, reading: Reading) -> None:
     if facts.live is False or later:
         # What has started again meanwhile started after the cut.
         if reading.absent:
-            nothing_to_cut(turn, reading.since)
+            nothing_to_cut(turn, reading, reading.seq)
         else:
-            was_cut(turn, reading.since, reading.since)
+            was_cut(turn, reading, reading.since, reading.seq)
     elif facts.live is None:
         ambiguous(turn)
 
@@ -74,7 +74,7 @@ def _was_it_cut(turn: Turn, reading: Reading) -> None:
 def _was_it_forbidden(turn: Turn, facts: Facts) -> None:
     """Resolve an AlreadySo: whose ban, and until when, decides whether its end must be moved."""
     want, known = desired(turn.state.holds, turn.now), turn.state.ban
-    ours, live = known is not None and known.ours, known is not None and known.live
+    ours, live, seq = known is not None and known.ours, turn.perhaps_live(), turn.state.seq
     if facts.forbidden is False:
         _contradicted(turn)
         return
@@ -82,7 +82,7 @@ def _was_it_forbidden(turn: Turn, facts: Facts) -> None:
     if not want.forbid and not ours:
         turn.state = replace(turn.state, ban=None)  # someone else's, and no demand rests on it any more
     elif facts.forbidden is None:
-        turn.state = replace(turn.state, ban=Ban(want.until, turn.now, ours=ours, live=live))
+        turn.state = replace(turn.state, ban=Ban(want.until, turn.now, ours=ours, live=live, seq=seq))
     elif facts.forbidden_until is None and known and has_another_end(turn, known):
         turn.state = replace(turn.state, ban=replace(known, fixed=True))
     else:
@@ -90,7 +90,7 @@ def _was_it_forbidden(turn: Turn, facts: Facts) -> None:
         enough = end(until) + GRAIN >= end(want.until)
         clamped = not enough and _as_late_as_can_be(turn, want.until, until)
         ours = ours or not enough
-        ban = Ban(until, turn.now, ours=ours, clamped=clamped, shown=True, live=live)
+        ban = Ban(until, turn.now, ours=ours, clamped=clamped, shown=True, live=live, seq=seq)
         turn.state = replace(turn.state, ban=ban)
 
 
@@ -141,7 +141,9 @@ def _checked(turn: Turn, facts: Facts) -> None:
 def _follow(turn: Turn, check: Check) -> None:
     """Make the last check again: the vendor is still at work on what it acknowledged."""
     left = turn.reads(hold for hold in turn.state.holds if hold.active and hold.verify)
-    reading = Reading("check", left, turn.now, retry_at=turn.now + FOLLOWED_EVERY) if left else None
+    reading = (
+        Reading("check", left, turn.now, turn.state.seq, retry_at=turn.now + FOLLOWED_EVERY) if left else None
+    )
     turn.state = replace(turn.state, check=replace(check, followed=True), reading=reading)
 
 
@@ -258,16 +260,20 @@ def _check_failed(turn: Turn, facts: Facts, hold: Hold, *, last: bool) -> Hold |
     return None if hold.action == "cut" else hold
 
 
-def was_cut(turn: Turn, at: Millis, granted_at: Millis) -> None:
-    """Note that the vendor ended the broadcast, not before ``at``; tell the demands it was cut for."""
+def was_cut(turn: Turn, made: UnderWay | Reading, at: Millis, seq: int) -> None:
+    """Note that the vendor ended the broadcast, not before ``at``; tell the demands it was cut for.
+
+    ``made``: the call that did it, or the reading that resolved the doubt about it; ``seq`` as in Cut.
+    """
+    asked_at = made.at if isinstance(made, UnderWay) else made.since
     turn.calm()
     wanted = desired(turn.state.holds, turn.now).cuts
-    made_for = {hold.id: hold.cause for hold in wanted if hold.placed_at <= granted_at}
+    made_for = {hold.id: hold.cause for hold in wanted if hold.seq < made.seq}
     cause = next(iter(made_for.values()), None)
     session = cause.session_id if cause else None
     verdict = cause.verdict_id if cause else None
     ban = turn.state.ban and replace(turn.state.ban, live=False)
-    turn.state = replace(turn.state, ban=ban, cut=Cut(at, session, verdict, granted_at))
+    turn.state = replace(turn.state, ban=ban, cut=Cut(at, session, verdict, asked_at, seq))
     turn.restart_check()
 
     def told(hold: Hold) -> Hold | None:
@@ -283,14 +289,18 @@ def was_cut(turn: Turn, at: Millis, granted_at: Millis) -> None:
     turn.each(told)
 
 
-def nothing_to_cut(turn: Turn, granted_at: Millis) -> None:
-    """Note that the stream was not live when a cut was asked for; tell the demands it was asked for."""
+def nothing_to_cut(turn: Turn, made: UnderWay | Reading, seq: int) -> None:
+    """Note that the stream was not live when a cut was asked for; tell the demands it was asked for.
+
+    ``made`` and ``seq`` as in ``was_cut``.
+    """
     turn.calm()
+    asked_at = made.at if isinstance(made, UnderWay) else made.since
     ban = turn.state.ban and replace(turn.state.ban, live=False)
-    turn.state = replace(turn.state, ban=ban, cut=Cut(turn.now, None, None, granted_at))
+    turn.state = replace(turn.state, ban=ban, cut=Cut(turn.now, None, None, asked_at, seq))
 
     def told(hold: Hold) -> Hold | None:
-        asked = hold.active and hold.placed_at <= granted_at
+        asked = hold.active and hold.seq < made.seq
         if hold.action != "cut" or hold.phase != "waiting" or not asked:
             return hold
         turn.tell(hold, "no_action", "The stream was not live: there was nothing to cut.", reason="not_live")

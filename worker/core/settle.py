@@ -8,11 +8,11 @@ is superseded, what the vendor has is told; then the next reading starts. The or
 from collections.abc import Callable
 from dataclasses import replace
 
-from worker.core.calls import is_uncut, need, to_lift
+from worker.core.calls import need, to_lift
 from worker.core.holds import covers, desired, end, in_force, outranks
 from worker.core.state import Ban, Hold, Reading
 from worker.core.turn import PARKED, Turn
-from worker.words import ErrorClass, Millis, Purpose
+from worker.words import ErrorClass, Purpose
 
 _ALL_READS: tuple[Purpose, ...] = ("read_forbid", "read_regions", "read_live")
 
@@ -138,7 +138,7 @@ def _ban_by_gate(turn: Turn) -> None:
     if not want.forbid:
         return  # the last second of a ban is left to it
     if ban is None or not ban.sure:
-        ban = Ban(want.until, now, live=ban is not None and ban.live)
+        ban = Ban(want.until, now, live=turn.perhaps_live(), seq=state.seq)
     turn.state = replace(state, ban=replace(ban, until=want.until))
     turn.each(
         lambda hold: (
@@ -166,14 +166,14 @@ def _keep_cuts(turn: Turn, hold: Hold) -> Hold | None:
     state, now = turn.state, turn.now
     if hold.action != "cut" or hold.phase != "closed" or turn.changing():
         return hold
-    cut = state.cut is not None and state.cut.at >= hold.placed_at
+    cut = state.cut is not None and state.cut.seq >= hold.seq
     banned = state.ban is not None and state.ban.sure and end(state.ban.until) > now
     if hold.expires_at <= now or cut or banned:
         return None
     covered = any(
         other.phase == "waiting"
         if other.action == "cut"
-        else other.failed_at is None or in_force(state, other, now)
+        else other.gave_up is None or in_force(state, other, now)
         for other in state.holds
         if other.id != hold.id and other.active
     )
@@ -188,10 +188,10 @@ def _bring_into_force(turn: Turn, hold: Hold) -> Hold | None:
         return hold
     if hold.phase == "waiting":
         return _applied(turn, hold)
-    if hold.failed_at is not None and _told_at(turn) > hold.failed_at:
+    if hold.gave_up is not None and _last_told(turn) > hold.gave_up:
         detail = "It failed before; now the vendor acknowledged it."
         hold = turn.tell(hold, "applied", detail, terminal=False, reason="reconcile")
-        return replace(hold, failed_at=None)
+        return replace(hold, gave_up=None)
     if hold.covered and not any(
         other.id != hold.id and other.active and not other.covered and _stands_before(turn, other, hold)
         for other in turn.state.holds
@@ -201,11 +201,11 @@ def _bring_into_force(turn: Turn, hold: Hold) -> Hold | None:
     return hold
 
 
-def _told_at(turn: Turn) -> Millis:
-    """Return when the vendor last told us of what is in force."""
+def _last_told(turn: Turn) -> int:
+    """Return the target's number when the vendor last told us of what is in force."""
     state, view = turn.state, turn.view
-    cut = state.cut.at if state.cut is not None and view is not None and not view.forbid_cuts else 0
-    return max(cut, *(has.since for has in (state.ban, state.block) if has is not None))
+    cut = state.cut.seq if state.cut is not None and view is not None and not view.forbid_cuts else 0
+    return max(cut, *(has.seq for has in (state.ban, state.block) if has is not None))
 
 
 def _stands_before(turn: Turn, other: Hold, hold: Hold) -> bool:
@@ -216,8 +216,8 @@ def _is_in_force(turn: Turn, hold: Hold) -> bool:
     state, view = turn.state, turn.view
     if not in_force(state, hold, turn.now):
         return False
-    cuts = view is None or view.forbid_cuts or state.ban is None or not is_uncut(state, state.ban)
-    return cuts or hold.action != "forbid"
+    uncut = state.ban is not None and state.ban.live
+    return not (hold.action == "forbid" and view is not None and not view.forbid_cuts and uncut)
 
 
 def _applied(turn: Turn, hold: Hold) -> Hold:
@@ -260,7 +260,7 @@ def _answer_releases(turn: Turn) -> None:
         return
     state = turn.state
     doubtful = state.reading is not None and state.reading.why in ("cut", "forbid")
-    if doubtful or any(purpose in turn.serves for purpose in to_lift(state, turn.now)):
+    if doubtful or _too_wide(turn) or any(purpose in turn.serves for purpose in to_lift(state, turn.now)):
         return
     closed = any(in_force(state, hold, turn.now) for hold in state.holds if hold.active)
     detail = "Released; nothing is in force any more."
@@ -277,6 +277,12 @@ def _answer_releases(turn: Turn) -> None:
         else:
             turn.answer(ask, "released", detail, reason="released")
     turn.state = replace(turn.state, asks=tuple(ask for ask in turn.state.asks if ask.kind != "release"))
+
+
+def _too_wide(turn: Turn) -> bool:
+    """Whether regions are blocked that only the released demand asked for."""
+    want, block = desired(turn.state.holds, turn.now), turn.state.block
+    return bool(want.regions) and block is not None and not set(block.regions) <= set(want.regions)
 
 
 def _answer_extends(turn: Turn) -> None:
@@ -325,11 +331,11 @@ def _start_reading(turn: Turn) -> None:
         return
     if urgent:
         left = tuple(purpose for purpose in _ALL_READS if purpose in turn.serves)
-        turn.state = replace(state, reading=Reading("ask", left, turn.now))
+        turn.state = replace(state, reading=Reading("ask", left, turn.now, state.seq))
         return
     if state.check is not None and turn.now >= turn.check_at(state.check):
         left = turn.reads(hold for hold in state.holds if hold.active and hold.verify)
         if left:
-            turn.state = replace(state, reading=Reading("check", left, turn.now))
+            turn.state = replace(state, reading=Reading("check", left, turn.now, state.seq))
         else:
             turn.state = replace(state, check=None)

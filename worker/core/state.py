@@ -67,7 +67,8 @@ class Hold:
     ``session`` is set when the demand is bound to one broadcast. ``expires_at`` bounds how long it is
     tried before it counts as stale or failed. ``covered``: a stronger hold stands before it, and it has
     not come into force itself. ``over``: the broadcast it is bound to has ended. ``told`` counts its
-    non-terminal results. ``failed_at``: when it was given up; its next success is told.
+    non-terminal results. ``seq``: its number at its target. ``gave_up``: the target's ``seq`` when it was
+    given up; its next success is told.
     """
 
     id: str
@@ -78,6 +79,7 @@ class Hold:
     priority: Priority
     expires_at: Millis
     placed_at: Millis
+    seq: int = 0
     until: Millis | None = None
     regions: tuple[str, ...] = ()
     rule: str | None = None
@@ -90,7 +92,7 @@ class Hold:
     over: bool = False
     called_at: Millis | None = None
     answered_at: Millis | None = None
-    failed_at: Millis | None = None
+    gave_up: int | None = None
     told: int = 0
 
     @property
@@ -119,7 +121,8 @@ class Ban:
     move its end; to change it, it is lifted and set again. ``sure`` False: we asked, and no answer came;
     it satisfies no demand, and it is lifted if none is left. ``mixed``: we asked so for several ends, and
     nobody knows which of them it has; ``until`` is the latest. ``shown``: a read has shown it since.
-    ``live``: the stream was seen live in spite of it, and is to be cut.
+    ``live``: the stream was seen live in spite of it, or such a ban ends no broadcast; it is to be cut.
+    ``seq``: the target's when the vendor last told of it.
     """
 
     until: Millis | None
@@ -131,17 +134,19 @@ class Ban:
     mixed: bool = False
     shown: bool = False
     live: bool = False
+    seq: int = 0
 
 
 @value()
 class Block:
-    """These regions are blocked at the vendor until then; ``clamped`` and ``sure`` as in Ban."""
+    """These regions are blocked at the vendor until then; ``clamped``, ``sure`` and ``seq`` as in Ban."""
 
     regions: tuple[str, ...]
     until: Millis | None
     since: Millis
     clamped: bool = False
     sure: bool = True
+    seq: int = 0
 
 
 @value()
@@ -149,17 +154,22 @@ class Cut:
     """The last broadcast we ended, and because of what.
 
     ``at``: when we knew. ``asked_at``: when the call was granted; what began since is another broadcast.
+    ``seq``: the target's at that moment; demands up to it came before this end of the broadcast.
     """
 
     at: Millis
     session_id: str | None
     verdict_id: str | None
     asked_at: Millis
+    seq: int = 0
 
 
 @value()
 class UnderWay:
-    """The call under way. ``at`` is when it was granted; ``clamped`` as in Ban."""
+    """The call under way. ``at`` is when it was granted; ``clamped`` as in Ban.
+
+    ``seq`` is its number at its target: it was made for demands with a smaller one.
+    """
 
     id: str
     purpose: Purpose
@@ -169,21 +179,23 @@ class UnderWay:
     clamped: bool = False
     regions: tuple[str, ...] = ()
     pays: bool = True
+    seq: int = 0
 
 
 @value()
 class Reading:
-    """Facts being gathered, one read after the other. ``since``: facts from before it do not count.
+    """Facts being gathered, one read after the other. Answers to calls up to ``seq`` do not count.
 
     ``why``: ``cut`` or ``forbid`` resolve a doubt about that call, ``ask`` answers the first query,
     ``check`` is a verification. ``absent``: the cut was answered that there was nothing to cut, by one that
-    may not know. ``retry_at``, ``tries`` and ``error`` are its own: a read that has to wait holds no
-    enforcement back.
+    may not know. ``since``: when it began, or the call in doubt was granted. ``retry_at``, ``tries`` and
+    ``error`` are its own: a read that has to wait holds no enforcement back.
     """
 
     why: Literal["cut", "forbid", "ask", "check"]
     left: tuple[Purpose, ...]
     since: Millis
+    seq: int
     facts: Facts = field(default_factory=Facts)
     cursor: str | None = None
     retry_at: Millis = 0
@@ -223,7 +235,8 @@ class TargetState:
     """What is so, what should be so and what is being done about it at one target.
 
     ``retry_at``, ``tries`` and ``error`` are of the calls that change something; ``gave_up_at`` is when the
-    last of them was left for the next reconciliation.
+    last of them was left for the next reconciliation. ``seq`` numbers its demands and calls: what was there
+    when a call was made is told by it, and not by a clock, which may be set back.
     """
 
     target: Target

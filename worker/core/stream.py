@@ -182,10 +182,10 @@ def _grant(whole: Whole, event: Grant) -> Call | None:
     wanted = turn.need()
     if wanted is None or wanted.operation.name != event.operation or wanted.not_before > whole.now:
         return None
-    call = wanted.call(whole.key, turn.state)
+    call, seq = wanted.call(whole.key, turn.state), turn.state.seq + 1
     turn.state = replace(
         turn.state,
-        seq=turn.state.seq + 1,
+        seq=seq,
         call=UnderWay(
             call.id,
             call.purpose,
@@ -195,6 +195,7 @@ def _grant(whole: Whole, event: Grant) -> Call | None:
             wanted.clamped,
             call.regions,
             event.pays,
+            seq,
         ),
     )
     return call

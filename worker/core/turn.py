@@ -90,7 +90,7 @@ class Turn:
         self.results.append(told)
         if not told.terminal:
             return replace(hold, told=hold.told + 1)
-        return replace(hold, phase="closed", failed_at=self.now if outcome == "failed" else None)
+        return replace(hold, phase="closed", gave_up=self.state.seq if outcome == "failed" else None)
 
     def answer(
         self,
@@ -148,7 +148,7 @@ class Turn:
         else:
             self.placed.append(hold)
             self.take_up()
-        self.state = replace(self.state, holds=(*standing, hold))
+        self.state = replace(self.state, holds=(*standing, hold), seq=hold.seq)
 
     def _few(self, new: Hold) -> tuple[Hold, ...]:
         """Return the holds less the oldest covered one that a newer one like it outlasts, if there are many.
@@ -213,7 +213,11 @@ class Turn:
         """Let parked demands go; return how many."""
         count = sum(1 for hold in self.state.holds if hold.parked is not None and which(hold))
         if count:
-            self.each(lambda hold: replace(hold, parked=None) if hold.parked and which(hold) else hold)
+            self.state = replace(self.state, seq=self.state.seq + 1)  # a call under way is not for them
+            seq = self.state.seq
+            self.each(
+                lambda hold: replace(hold, parked=None, seq=seq) if hold.parked and which(hold) else hold
+            )
             self.take_up()
         return count
 
@@ -291,6 +295,11 @@ class Turn:
         """Return when a verification that came to no end is given up."""
         grace = FOLLOWED_FOR if check.followed else CHECK_GRACE
         return check.since + self.ctx.policy.verify_after[-1] + grace
+
+    def perhaps_live(self) -> bool:
+        """Whether the stream may be live in spite of a ban that is found, or asked for in doubt."""
+        ban, view = self.state.ban, self.view
+        return ban.live if ban is not None else view is not None and not view.forbid_cuts
 
     def changing(self) -> bool:
         """Whether a call that changes something is under way: its answer decides first."""

@@ -224,7 +224,7 @@ def _standing(hold: Hold, state: TargetState, covered_by: Sequence[str], now: Mi
         return "behind"
     if in_force(state, hold, now):
         return "in_force"
-    if hold.failed_at is not None:
+    if hold.gave_up is not None:
         return "failed"
     return "done" if hold.action == "cut" and hold.phase != "waiting" else "waiting"
 

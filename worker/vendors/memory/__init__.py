@@ -26,7 +26,7 @@ class Memory:
     def __init__(self, spec: VendorSpec, account: Account) -> None:  # noqa: ARG002 - as every vendor
         self._assume_live = account.settings.get("assume_live") is True
         self._bans: dict[Target, Millis] = {}
-        self._regions: dict[Target, dict[str, Millis]] = {}
+        self._regions: dict[Target, tuple[frozenset[str], Millis]] = {}
         self._cuts: dict[Target, Millis] = {}
         self._serving: dict[Purpose, Callable[[Call, Millis], Outcome]] = {
             "cut": self._cut,
@@ -90,30 +90,26 @@ class Memory:
     def _read_live(self, call: Call, now: Millis) -> Outcome:
         return Observed(Facts(live=self._live(call.target, now)))
 
-    def _blocked(self, target: Target, now: Millis) -> dict[str, Millis]:
-        return {region: end for region, end in self._regions.get(target, {}).items() if end > now}
+    def _blocked(self, target: Target, now: Millis) -> tuple[frozenset[str], Millis]:
+        regions, end = self._regions.get(target, (frozenset(), now))
+        return (regions, end) if end > now else (frozenset(), now)
 
     def _block_regions(self, call: Call, now: Millis) -> Outcome:
-        """Add to what is blocked; no region's end is brought forward."""
-        blocked, end = self._blocked(call.target, now), _kept(call.until)
-        if all(region in blocked and blocked[region] >= end for region in call.regions):
+        """Block these regions and no others: the last rule of a stream counts, as at real vendors."""
+        rule = (frozenset(call.regions), _kept(call.until))
+        if self._blocked(call.target, now) == rule:
             return AlreadySo()
-        longer = {region: max(end, blocked.get(region, end)) for region in call.regions}
-        self._regions[call.target] = blocked | longer
+        self._regions[call.target] = rule
         return Done()
 
     def _unblock_regions(self, call: Call, now: Millis) -> Outcome:
-        """Open the named regions, or all where none is named."""
-        blocked = self._blocked(call.target, now)
-        left = {region: end for region, end in blocked.items() if call.regions and region not in call.regions}
-        self._regions[call.target] = left
-        return Done() if len(left) < len(blocked) else NotThere()
+        regions, _ = self._blocked(call.target, now)
+        self._regions.pop(call.target, None)
+        return Done() if regions else NotThere()
 
     def _read_regions(self, call: Call, now: Millis) -> Outcome:
-        """Tell the earliest of several ends: until then all of them are blocked."""
-        blocked = self._blocked(call.target, now)
-        end = _told(min(blocked.values(), default=_NEVER))
-        return Observed(Facts(regions=tuple(sorted(blocked)), regions_until=end))
+        regions, end = self._blocked(call.target, now)
+        return Observed(Facts(regions=tuple(sorted(regions)), regions_until=_told(end) if regions else None))
 
 
 def _kept(until: Millis | None) -> Millis:
