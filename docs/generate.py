@@ -56,7 +56,9 @@ def files() -> dict[str, str]:
 
 def secret_keys(found: Iterable[VendorSpec]) -> list[str]:
     """Return every key of the configuration whose value is a secret."""
-    declared = {setting.name for spec in found for setting in spec.settings if setting.secret}
+    declared = {
+        setting.name.rpartition(".")[2] for spec in found for setting in spec.settings if setting.secret
+    }
     return [*sorted(declared - set(OTHER_SECRETS)), *OTHER_SECRETS]
 
 

@@ -26,7 +26,7 @@ MISSING: Mapping[str, Callable[[], list[str]]] = {
     "kafka": lambda: tools("java", "mvn"),
     "sandbox": lambda: modules("confluent_kafka", "aiohttp", "rich"),
     "chart": lambda: modules("helm_python", "kubernetes_validate") + tools("hadolint"),
-    "sdk": lambda: modules("alibabacloud_live20161101", "huaweicloudsdklive", "wangsu"),
+    "sdk": lambda: modules("alibabacloud_live20161101", "huaweicloudsdkiam", "huaweicloudsdklive", "wangsu"),
 }
 NO_SKIP = os.environ.get("MW_NO_SKIP") == "1"
 SKIPPED = pytest.StashKey[dict[str, str]]()

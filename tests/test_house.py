@@ -112,8 +112,8 @@ def pure(path: str, text: str) -> Iterator[str]:
 
 
 def one_http_client(path: str, text: str) -> Iterator[str]:
-    """Httpx is imported by the caller only; the sandbox is a world of its own."""
-    if not python(path, "worker") or python(path, "worker/sandbox") or path == "worker/runtime/caller.py":
+    """Httpx is imported by one module only; the sandbox is a world of its own."""
+    if not python(path, "worker") or python(path, "worker/sandbox") or path == "worker/runtime/exchange.py":
         return
     if "httpx" in {name.split(".")[0] for name in modules(text)}:
         yield "imports httpx"

@@ -32,7 +32,7 @@ from worker.settings_file import (
     whole,
 )
 from worker.settings_policy import quota, read_policy, read_routes
-from worker.vendors.base import Account, Quota, VendorSpec
+from worker.vendors.base import Account, Quota, Setting, VendorSpec
 from worker.words import Millis
 
 
@@ -276,8 +276,8 @@ def _account(entry: Entry, key: str, specs: dict[str, VendorSpec | None]) -> Acc
     before = len(entry.source.problems)
     section = entry.section(
         *("vendor", "endpoint", "timeout_s", "concurrency", "quotas", "reserve", "allow_insecure"),
-        *(setting.name for setting in spec.settings),
-        required=[setting.name for setting in spec.settings if setting.required],
+        *dict.fromkeys(setting.name.partition(".")[0] for setting in spec.settings),
+        required=[one.name for one in spec.settings if one.required and "." not in one.name],
     )
     allow_insecure = section.read("allow_insecure", boolean, False)
     account = Account(key, vendor, _values(section, spec), section.read("endpoint", text, None))
@@ -306,12 +306,33 @@ def _account(entry: Entry, key: str, specs: dict[str, VendorSpec | None]) -> Acc
 def _values(section: Section, spec: VendorSpec) -> dict[str, str | bool]:
     """Read the vendor's own keys; what is absent has its default, or is left out."""
     found: dict[str, str | bool | None] = {}
+    parts = {"": section, **_nested(section, spec)}
     for setting in spec.settings:
+        part, _, key = setting.name.rpartition(".")
         how: How[str | bool] = boolean if setting.type == "boolean" else text
         if setting.secret:
             how = _hidden(how)
-        found[setting.name] = section.read(setting.name, how, setting.default)
+        if part in parts:
+            found[setting.name] = parts[part].read(key, how, setting.default)
     return {key: value for key, value in found.items() if value is not None}
+
+
+def _nested(section: Section, spec: VendorSpec) -> dict[str, Section]:
+    """Read the mappings that some of the vendor's keys stand in, those that are given."""
+    wanted: dict[str, list[Setting]] = {}
+    for setting in spec.settings:
+        part, _, _ = setting.name.rpartition(".")
+        if part in section.members:
+            wanted.setdefault(part, []).append(setting)
+    found: dict[str, Section] = {}
+    for part, settings in wanted.items():
+        keys = {one.name.rpartition(".")[2]: one.required for one in settings}
+        entry = section.members[part]
+        try:
+            found[part] = entry.section(*keys, required=[key for key, needed in keys.items() if needed])
+        except Mistake as mistake:
+            entry.source.problems.append(str(mistake))
+    return found
 
 
 def _hidden(how: How[T]) -> How[T]:

@@ -22,9 +22,10 @@ from prometheus_client import CollectorRegistry
 
 from worker import __version__
 from worker.core.outcome import Done, Facts, Observed, Outcome, Refused, Unknown, Unreachable
-from worker.runtime import caller
-from worker.runtime.caller import CONNECTIONS, LARGEST, Caller
+from worker.runtime import exchange
+from worker.runtime.caller import Caller
 from worker.runtime.clock import SystemClock
+from worker.runtime.exchange import CONNECTIONS, LARGEST
 from worker.runtime.messages import Answered, Granted
 from worker.runtime.metrics import Metrics
 from worker.settings import AccountSettings
@@ -387,7 +388,7 @@ def test_a_connection_the_server_closed_is_not_used_again() -> None:
 
 def test_a_request_that_is_cut_off_before_it_begins_blocks_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """httpcore never frees the place it had just given to a request cancelled while it closed another."""
-    monkeypatch.setattr(caller._LIMITS, "keepalive_expiry", 0.01)
+    monkeypatch.setattr(exchange._LIMITS, "keepalive_expiry", 0.01)
     with serving(answering(OK)) as server, rig(Fake(f"http://127.0.0.1:{server.port}/")) as made:
         settings = made.caller._accounts["acc"].settings
         for timeout in (3_000, 0) * (CONNECTIONS + 1) + (3_000,):
@@ -416,10 +417,11 @@ def test_calls_under_way_are_bounded_and_spread_over_small_transports() -> None:
         for _ in range(10):
             assert arrived.acquire(timeout=5)
         assert not arrived.acquire(timeout=0.1)
-        assert sorted(made.caller._accounts["acc"]._transports.values()) == [2, CONNECTIONS, CONNECTIONS]
+        lent = made.caller._accounts["acc"].connections._transports
+        assert sorted(lent.values()) == [2, CONNECTIONS, CONNECTIONS]
         let_go.set()
         assert [made.inbox.get(timeout=5).outcomes for _ in range(13)] == [(Done(detail="c0: 200"),)] * 13
-        assert set(made.caller._accounts["acc"]._transports.values()) == {0}
+        assert set(lent.values()) == {0}
         assert 10 <= server.connections <= 3 * CONNECTIONS
 
 

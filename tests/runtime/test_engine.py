@@ -149,6 +149,21 @@ def test_a_stopped_account_does_not_make_one_batch_of_all_that_waits_there() -> 
     assert max(sum(len(part.states) for part in batch.partitions.values()) for batch in w.batches) <= 2_000
 
 
+def test_a_login_that_is_refused_before_anything_is_sent_stops_the_account_too() -> None:
+    w = World(partitions=1, concurrency=1)
+    w.assign()
+    name = w.verdict("a")
+    w.settle(5, answering=False)
+    w.answer(w.under_way[0], Refused("auth"), sent=False)
+    w.settle(5, answering=False)
+    assert w.accounts.stopped == {"m"}
+    assert w.outcomes(name) == ["held"]
+    assert w.slots_taken() == 0
+    w.clock.at += MINUTE
+    w.settle()
+    assert w.outcomes(name) == ["held", "applied"]
+
+
 def test_an_account_that_works_again_lets_all_that_it_held_go() -> None:
     w = World(partitions=1, concurrency=1)
     w.assign()

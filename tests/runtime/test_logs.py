@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from worker.runtime import logs
-from worker.runtime.caller import _on_the_wire, _Progress
+from worker.runtime.exchange import _on_the_wire, _Progress
 from worker.vendors.base import Request
 
 SECRET = 'p"ä/s w'
@@ -120,7 +120,7 @@ def test_an_exception_is_its_type_and_place_but_not_its_text(configured: Configu
     assert [each["type"] for each in foreign["exception"]] == ["LookupError", "ValueError"]
     assert ours["exception"][0]["type"] == "ValueError"
     (place,) = ours["exception"][0]["at"]
-    assert place.startswith("worker.runtime.caller:")
+    assert place.startswith("worker.runtime.exchange:")
     assert place.endswith(" _on_the_wire")
     assert foreign["exception"][0]["at"][-1].endswith(" fail")
 

@@ -215,6 +215,28 @@ def test_one_trailing_newline_of_a_mounted_secret_is_dropped(
     assert found.policy.version == value
 
 
+def test_keys_may_stand_in_a_mapping(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text(f"{CANARY}\n")
+    text = with_account(f"""
+        vendor: huawei
+        region: cn-north-4
+        project_id: p
+        iam: {{user: bot, password: "${{file:{tmp_path}/secret}}", domain: acme}}
+    """)
+
+    found = read(tmp_path, text).accounts["a"].account
+
+    assert found.settings == {
+        "region": "cn-north-4",
+        "project_id": "p",
+        "iam.user": "bot",
+        "iam.password": CANARY,
+        "iam.domain": "acme",
+        "iam.endpoint": "https://iam.{region}.myhuaweicloud.com",
+    }
+    assert CANARY not in repr(found)
+
+
 def test_numbers_and_dates_stay_the_text_they_are(tmp_path: Path) -> None:
     text = with_account("""
         vendor: huawei
@@ -318,6 +340,7 @@ def test_client_options_keep_their_types(tmp_path: Path) -> None:
     assert CANARY not in repr(found)
 
 
+HUAWEIS_LOGINS = "access_key + secret_key; iam.user + iam.password + iam.domain"
 MISTAKES: list[tuple[str, list[str]]] = [
     # the file as a whole
     ("[]", ["the file: expected a mapping, not a list"]),
@@ -412,8 +435,62 @@ MISTAKES: list[tuple[str, list[str]]] = [
         [
             "accounts.a.secret_kee: unknown key (did you mean secret_key?)",
             "accounts.a.project_id: is required",
-            "accounts.a.secret_key: is required",
         ],
+    ),
+    (
+        with_account("{vendor: huawei, region: r, project_id: p, access_key: x}"),
+        [f"accounts.a: expected exactly one of: {HUAWEIS_LOGINS}"],
+    ),
+    (
+        with_account("{vendor: huawei, region: r, project_id: p, access_key: x, iam: {user: u}}"),
+        ["accounts.a.iam.password: is required", "accounts.a.iam.domain: is required"],
+    ),
+    (
+        with_account(
+            "{vendor: huawei, region: r, project_id: p, access_key: x, secret_key: y, "
+            "iam: {user: u, password: v, domain: d}}"
+        ),
+        [f"accounts.a: expected exactly one of: {HUAWEIS_LOGINS}"],
+    ),
+    (
+        with_account(
+            "{vendor: huawei, region: r, project_id: p, security_token: t, "
+            "iam: {user: u, password: v, domain: d}}"
+        ),
+        ["accounts.a.security_token: belongs to access_key and secret_key, not to iam"],
+    ),
+    (
+        with_account("{vendor: huawei, region: r, project_id: p, iam: u}"),
+        ["accounts.a.iam: expected a mapping, not a text"],
+    ),
+    (
+        with_account(
+            "{vendor: huawei, region: r, project_id: p, iam: {user: u, pasword: v, domain: d, endpoint: e}}"
+        ),
+        [
+            "accounts.a.iam.pasword: unknown key (did you mean password?)",
+            "accounts.a.iam.password: is required",
+        ],
+    ),
+    (
+        with_account(
+            "{vendor: huawei, region: r, project_id: p, iam: {user: u, password: v, domain: d, endpoint: e}}"
+        ),
+        ["accounts.a.iam.endpoint: expected https://HOST or https://HOST:PORT, without a path"],
+    ),
+    (
+        with_account(
+            "{vendor: huawei, region: r, project_id: p, "
+            'iam: {user: u, password: v, domain: d, endpoint: "http://iam.example"}}'
+        ),
+        ["accounts.a.iam.endpoint: http:// is refused unless allow_insecure: true stands beside it"],
+    ),
+    (
+        with_account(
+            '{vendor: huawei, endpoint: "https://x.example", project_id: p, '
+            "iam: {user: u, password: v, domain: d}}"
+        ),
+        ["accounts.a.region: expected lower-case letters, digits and hyphens, or an iam.endpoint"],
     ),
     (
         with_account("{vendor: cdnetworks, username: u, secret_key: k}"),
@@ -670,6 +747,9 @@ def test_a_file_that_cannot_be_read_is_a_mistake_too(tmp_path: Path) -> None:
         with_account(f"{{vendor: huawei, project_id: p, access_key: x, secret_key: !{CANARY} x}}"),
         with_account(f"{{vendor: huawei, project_id: p, access_key: x, secret_key: !{CANARY}!x y}}"),
         with_account(f"{{vendor: huawei, region: R, project_id: p, access_key: x, secret_key: {CANARY}}}"),
+        with_account(f"{{vendor: huawei, project_id: p, iam: {{user: u, password: [{CANARY}]}}}}"),
+        with_account(f"{{vendor: huawei, project_id: p, iam: {{user: u, password: !{CANARY} x}}}}"),
+        with_account(f"{{vendor: huawei, project_id: p, iam: {{user: u, password: {CANARY}}}}}"),
         with_account(
             f'{{vendor: huawei, region: r, project_id: p, access_key: x, secret_key: "{CANARY}\\n"}}'
         ),

@@ -130,3 +130,59 @@ def test_lists_come_in_pages(signer: Signer, huawei: HuaweiSimulator) -> None:
     assert [stream["stream"] for stream in online.json()["streams"]] == ["online-11"]
     assert (online.json()["total_num"], online.json()["total_page"]) == (12, 3)
     assert online.json()["streams"][0]["start_time"] == utc(START)
+
+
+def ask_for_token(
+    http: httpx.Client, huawei: HuaweiSimulator, project: str = "sandbox-project", **user: object
+) -> httpx.Response:
+    named = {"name": "sandbox-user", "password": "sandbox-password", "domain": {"name": "sandbox-domain"}}
+    identity = {"methods": ["password"], "password": {"user": {**named, **user}}}
+    body = {"auth": {"identity": identity, "scope": {"project": {"id": project}}}}
+    return http.post(f"{huawei.url}/v3/auth/tokens", json=body)
+
+
+def with_token(http: httpx.Client, huawei: HuaweiSimulator, token: str) -> httpx.Response:
+    url = f"{huawei.url}/v1/sandbox-project/stream/blocks"
+    return http.get(url, params={"domain": PUSH}, headers={"X-Auth-Token": token})
+
+
+def test_a_token_takes_the_place_of_a_signature_until_it_ends(
+    http: httpx.Client, huawei: HuaweiSimulator, clock: Clock
+) -> None:
+    given = ask_for_token(http, huawei)
+    assert given.status_code == 201
+    assert given.json()["token"]["expires_at"] == utc(START + DAY).replace("Z", ".000000Z")
+    token = given.headers["X-Subject-Token"]
+    assert with_token(http, huawei, token).json() == {"total": 0, "blocks": []}
+    assert huawei.lines()[-1]["account"] == "sandbox-user"
+    other = ask_for_token(http, huawei).headers["X-Subject-Token"]
+    assert other != token
+    assert with_token(http, huawei, token).is_success, "a new one does not end the old one"
+    clock.now += DAY
+    assert code(with_token(http, huawei, token)) == (401, "APIGW.0307")
+    assert code(with_token(http, huawei, "MIInobody")) == (401, "APIGW.0307")
+
+
+def test_revoked_tokens_are_no_longer_taken(http: httpx.Client, huawei: HuaweiSimulator) -> None:
+    token = ask_for_token(http, huawei).headers["X-Subject-Token"]
+    huawei.revoke_tokens()
+    assert code(with_token(http, huawei, token)) == (401, "APIGW.0307")
+
+
+@pytest.mark.parametrize(
+    ("user", "project", "status"),
+    [
+        ({"password": "wrong"}, "sandbox-project", 401),
+        ({"name": "nobody"}, "sandbox-project", 401),
+        ({"domain": {"name": "another"}}, "sandbox-project", 401),
+        ({"domain": None}, "sandbox-project", 400),
+        ({}, "another", 401),
+    ],
+)
+def test_iam_gives_no_token_for_what_does_not_fit(
+    http: httpx.Client, huawei: HuaweiSimulator, user: dict[str, object], project: str, status: int
+) -> None:
+    answer = ask_for_token(http, huawei, project, **user)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (status, status)
+    assert "X-Subject-Token" not in answer.headers
+    assert huawei.lines()[-1]["operation"] == "login"

@@ -8,13 +8,14 @@ adapters do. The accounts are the simulators'.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 from alibabacloud_live20161101 import models as aliyun_models
 from alibabacloud_live20161101.client import Client as AliyunClient
 from alibabacloud_tea_openapi.utils_models import Config
 from darabonba.runtime import RuntimeOptions
 from huaweicloudsdkcore.auth.credentials import BasicCredentials
+from huaweicloudsdkiam import v3 as iam
 from huaweicloudsdklive import v1 as huawei
 from wangsu.common.auth.AkSkAuth import AkSkAuth
 from wangsu.common.auth.AkSkConfig import AkSkConfig
@@ -26,6 +27,15 @@ from worker.vendors.huawei.api import PAGE_SIZE
 from worker.words import Call
 
 KEY, SECRET, PROJECT = "sandbox-key", "sandbox-secret", "sandbox-project"
+TEMPORARY = "sandbox-security-token"
+"""The token that temporary keys come with."""
+
+WAYS: Mapping[str, tuple[str, ...]] = {
+    "aliyun": ("keys", "temporary keys"),
+    "cdnetworks": ("keys",),
+    "huawei": ("keys", "temporary keys", "token"),
+}
+"""How an account may prove who it is, as far as an SDK can: CDNetworks' knows no API key."""
 
 
 def _end(call: Call) -> datetime:
@@ -33,34 +43,53 @@ def _end(call: Call) -> datetime:
     return datetime.fromtimestamp(call.until // 1000, UTC)
 
 
-def ask_huawei(url: str, call: Call) -> None:
-    """Put one call with ``huaweicloudsdklive``."""
+def ask_huawei(url: str, call: Call, way: str = "keys", token: str = "") -> None:
+    """Put one call with ``huaweicloudsdklive``. Beside a token it signs all the same."""
     credentials = BasicCredentials(KEY, SECRET, PROJECT)
+    if way == "temporary keys":
+        credentials.with_security_token(TEMPORARY)
     client = huawei.LiveClient.new_builder().with_credentials(credentials).with_endpoint(url).build()
     target = call.target
     names = {"domain": target.push_domain, "app_name": target.app, "stream_name": target.stream}
     match call.operation:
         case "block_once":
             once = huawei.StreamForbiddenOnceSetting(**names)
-            client.create_stream_forbidden_once(huawei.CreateStreamForbiddenOnceRequest(once))
+            asking = client.create_stream_forbidden_once_invoker(
+                huawei.CreateStreamForbiddenOnceRequest(once)
+            )
         case "block":
             setting = huawei.StreamForbiddenSetting(**names, resume_time=_end(call))
-            client.create_stream_forbidden(huawei.CreateStreamForbiddenRequest(setting))
+            asking = client.create_stream_forbidden_invoker(huawei.CreateStreamForbiddenRequest(setting))
         case "update_block":
             setting = huawei.StreamForbiddenSetting(**names, resume_time=_end(call))
-            client.update_stream_forbidden(huawei.UpdateStreamForbiddenRequest(setting))
+            asking = client.update_stream_forbidden_invoker(huawei.UpdateStreamForbiddenRequest(setting))
         case "unblock":
-            client.delete_stream_forbidden(huawei.DeleteStreamForbiddenRequest(**names))
+            asking = client.delete_stream_forbidden_invoker(huawei.DeleteStreamForbiddenRequest(**names))
         case "list_blocks":
             ask = huawei.ListStreamForbiddenRequest(**names, page=0, size=PAGE_SIZE)
-            client.list_stream_forbidden(ask)
+            asking = client.list_stream_forbidden_invoker(ask)
         case "list_online":
             online = huawei.ListLiveStreamsOnlineRequest(
                 target.push_domain, target.app, offset=0, limit=PAGE_SIZE, stream=target.stream
             )
-            client.list_live_streams_online(online)
+            asking = client.list_live_streams_online_invoker(online)
         case other:
             raise AssertionError(f"no SDK method for {other}")
+    if way == "token":
+        asking.add_header("X-Auth-Token", token)
+    asking.invoke()
+
+
+def huawei_token(url: str, user: str, password: str, domain: str) -> str:
+    """Fetch a token with ``huaweicloudsdkiam``, for the project; it signs that request too."""
+    credentials = BasicCredentials(KEY, SECRET, PROJECT)
+    client = iam.IamClient.new_builder().with_credentials(credentials).with_endpoint(url).build()
+    who = iam.PwdPasswordUser(domain=iam.PwdPasswordUserDomain(name=domain), name=user, password=password)
+    identity = iam.PwdIdentity(methods=["password"], password=iam.PwdPassword(user=who))
+    auth = iam.PwdAuth(identity=identity, scope=iam.AuthScope(project=iam.AuthScopeProject(id=PROJECT)))
+    body = iam.KeystoneCreateUserTokenByPasswordRequestBody(auth=auth)
+    asked = iam.KeystoneCreateUserTokenByPasswordRequest(body=body)
+    return str(client.keystone_create_user_token_by_password(asked).x_subject_token)
 
 
 @dataclass(frozen=True)
@@ -109,10 +138,11 @@ _ACTIONS: Mapping[str, _Action] = {
 }
 
 
-def ask_aliyun(url: str, call: Call) -> None:
+def ask_aliyun(url: str, call: Call, way: str = "keys", _token: str = "") -> None:
     """Put one call with ``alibabacloud_live20161101``."""
     protocol, _, host = url.partition("://")
-    config = Config(access_key_id=KEY, access_key_secret=SECRET, endpoint=host, protocol=protocol)
+    sts = {"security_token": TEMPORARY} if way == "temporary keys" else {}
+    config = Config(access_key_id=KEY, access_key_secret=SECRET, endpoint=host, protocol=protocol, **sts)
     action, target = _ACTIONS[call.operation], call.target
     domain = target.push_domain if action.domain == "push" else target.play_domain
     stream = {"app_name": target.app, "stream_name": target.stream} if action.names_stream else {}
@@ -121,7 +151,7 @@ def ask_aliyun(url: str, call: Call) -> None:
     getattr(AliyunClient(config), f"{snake}_with_options")(ask, RuntimeOptions(autoretry=False))
 
 
-def ask_cdnetworks(url: str, call: Call) -> None:
+def ask_cdnetworks(url: str, call: Call, _way: str = "keys", _token: str = "") -> None:
     """Put one call with ``wangsu-sdk-python``, as its samples do: a model, its map as JSON, ``AkSkAuth``.
 
     The client itself only speaks https, so its steps are taken one by one and the address is ours.
@@ -154,7 +184,13 @@ def ask_cdnetworks(url: str, call: Call) -> None:
     HttpUtils.call(message)
 
 
-ASK: Mapping[str, Callable[[str, Call], None]] = {
+class Ask(Protocol):
+    """Puts one call at an address; ``way`` as in ``WAYS``, ``token`` for the way of that name."""
+
+    def __call__(self, url: str, call: Call, way: str = "keys", token: str = "", /) -> None: ...
+
+
+ASK: Mapping[str, Ask] = {
     "aliyun": ask_aliyun,
     "cdnetworks": ask_cdnetworks,
     "huawei": ask_huawei,

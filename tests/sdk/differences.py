@@ -57,13 +57,25 @@ DIFFERENCES: Mapping[str, tuple[Difference, ...]] = {
     ),
 }
 
+WAYS: Mapping[tuple[str, str], tuple[Difference, ...]] = {
+    ("aliyun", "temporary keys"): (
+        Difference("header x-acs-accesskey-id", "it stands in authorization too, and no page asks for it"),
+    ),
+    ("huawei", "token"): (
+        Difference("header authorization", "a token takes its place; the SDK has no way not to sign"),
+        Difference("header x-sdk-date", "it dates a signature"),
+        Difference("header x-project-id", "it belongs to a signature; the token is the project's already"),
+    ),
+}
+"""What differs besides, where an account proves in another way who it is."""
+
 ENCODED: Mapping[tuple[str, str], str] = {
     ("aliyun", "a space"): "the SDK sends + for a space but signs %20; we send what is signed",
 }
 """Names whose query is encoded in another way than by the SDK, with the same meaning."""
 
 
-def expected(vendor: str, operation: str) -> set[str]:
+def expected(vendor: str, operation: str, way: str = "keys") -> set[str]:
     """Return the aspects in which the requests of an operation differ."""
-    listed = DIFFERENCES[vendor]
+    listed = (*DIFFERENCES[vendor], *WAYS.get((vendor, way), ()))
     return {one.aspect for one in listed if not one.operations or operation in one.operations}

@@ -21,12 +21,12 @@ from huaweicloudsdkcore.signer.signer import Signer
 from wangsu.common.auth.AkSkAuth import AkSkAuth
 from wangsu.common.auth.HttpRequestMsg import HttpRequestMsg
 
-from tests.sdk.clients import ASK, KEY, PROJECT, SECRET
+from tests.sdk.clients import ASK, KEY, PROJECT, SECRET, TEMPORARY, WAYS, huawei_token
 from tests.sdk.differences import ENCODED, expected
 from tests.sdk.recorder import Recorder, Sent, recording
-from worker.runtime.caller import _exchange, _on_the_wire, _Progress
+from worker.runtime.exchange import _exchange, _on_the_wire, _Progress
 from worker.vendors import load_spec, make
-from worker.vendors.base import Account, Request, Vendor
+from worker.vendors.base import Account, LoggedIn, LogsIn, Request, Response, Vendor
 from worker.words import Call, Millis, Purpose, Target
 
 pytestmark = pytest.mark.sdk
@@ -36,6 +36,20 @@ SETTINGS = {
     "cdnetworks": {"access_key": KEY, "secret_key": SECRET},
     "huawei": {"access_key": KEY, "secret_key": SECRET, "project_id": PROJECT},
 }
+MORE = {
+    ("aliyun", "temporary keys"): {"security_token": TEMPORARY},
+    ("huawei", "temporary keys"): {"security_token": TEMPORARY},
+    ("huawei", "token"): {
+        "access_key": "",
+        "secret_key": "",
+        "iam.user": "sandbox-user",
+        "iam.password": "sandbox-password",
+        "iam.domain": "sandbox-domain",
+        "iam.endpoint": "https://iam.example",
+    },
+}
+"""The settings of an account that proves in another way who it is."""
+TOKEN = "MIIsandbox"
 TLS = httpx.create_ssl_context()
 """Made once: reading the certificates takes longer than a request."""
 
@@ -132,8 +146,15 @@ def zone(request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 @cache
-def adapter(vendor: str, url: str) -> Vendor:
-    return make(load_spec(vendor), Account("a", vendor, SETTINGS[vendor], url))
+def adapter(vendor: str, url: str, way: str = "keys") -> Vendor:
+    settings = SETTINGS[vendor] | MORE.get((vendor, way), {})
+    made = make(load_spec(vendor), Account("a", vendor, settings, url))
+    if way != "token":
+        return made
+    assert isinstance(made, LogsIn)
+    given = made.logged_in(Response(201, {"x-subject-token": TOKEN}, b""), 0)
+    assert isinstance(given, LoggedIn)
+    return given.vendor
 
 
 def a_call(operation: str, purpose: Purpose, stream: str = "room42", until: Millis | None = None) -> Call:
@@ -165,11 +186,11 @@ def put(request: Request) -> None:
     asyncio.run(exchange())
 
 
-def both(recorder: Recorder, vendor: str, call: Call) -> tuple[Sent, Sent]:
+def both(recorder: Recorder, vendor: str, call: Call, way: str = "keys") -> tuple[Sent, Sent]:
     """Return our request and the SDK's for a call, made for the same moment with the same nonce."""
-    ASK[vendor](recorder.url, call)
+    ASK[vendor](recorder.url, call, way, TOKEN)
     theirs = recorder.take()
-    put(adapter(vendor, recorder.url).request(call, *when(theirs)))
+    put(adapter(vendor, recorder.url, way).request(call, *when(theirs)))
     return recorder.take(), theirs
 
 
@@ -199,12 +220,31 @@ def differing(ours: Sent, theirs: Sent) -> set[str]:
     }
 
 
-@pytest.mark.parametrize(("vendor", "operation", "purpose"), OPERATIONS)
+@pytest.mark.parametrize(
+    ("vendor", "operation", "purpose", "way"),
+    [(*each, way) for each in OPERATIONS for way in WAYS[each[0]]],
+)
 def test_our_request_differs_from_the_sdks_as_listed_and_not_otherwise(
-    recorder: Recorder, vendor: str, operation: str, purpose: Purpose
+    recorder: Recorder, vendor: str, operation: str, purpose: Purpose, way: str
 ) -> None:
-    ours, theirs = both(recorder, vendor, a_call(operation, purpose))
-    assert differing(ours, theirs) == expected(vendor, operation)
+    ours, theirs = both(recorder, vendor, a_call(operation, purpose), way)
+    assert differing(ours, theirs) == expected(vendor, operation, way)
+
+
+def test_our_request_for_a_token_is_the_sdks(recorder: Recorder) -> None:
+    huawei_token(recorder.url, "sandbox-user", "sandbox-password", "sandbox-domain")
+    theirs = recorder.take()
+    settings = SETTINGS["huawei"] | MORE["huawei", "token"] | {"iam.endpoint": recorder.url}
+    vendor = make(load_spec("huawei"), Account("a", "huawei", settings, recorder.url))
+    assert isinstance(vendor, LogsIn)
+    request = vendor.login(0)
+    assert request is not None
+    put(request)
+    ours = recorder.take()
+    signature = {"header authorization", "header x-sdk-date", "header x-project-id"}
+    client = {"header connection", "header accept-encoding", "header user-agent", "header accept"}
+    same_meaning = {"header content-type", "spelling of the body"}  # a charset, the order of the fields
+    assert differing(ours, theirs) == signature | client | same_meaning
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -2,10 +2,11 @@
 
 import time
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
-from tests.sdk.clients import ASK
+from tests.sdk.clients import ASK, KEY, TEMPORARY, WAYS, huawei_token
 from worker.sandbox.simulators import SIMULATORS, Simulator
 from worker.vendors import load_spec
 from worker.words import Call, Purpose, Target
@@ -44,30 +45,46 @@ STEPS: Mapping[str, tuple[tuple[str, Purpose, bool], ...]] = {
         ("unblock", "lift", True),
     ),
 }
+USER = ("sandbox-user", "sandbox-password", "sandbox-domain")
+PROOFS = [(vendor, way) for vendor in sorted(STEPS) for way in WAYS[vendor]]
 SUCCESS = {None, "0", "00"}
 
 
-def ask(simulator: Simulator, operation: str, purpose: Purpose, name: str, days: int) -> None:
+def ask(
+    simulator: Simulator,
+    operation: str,
+    purpose: Purpose,
+    name: str,
+    days: int,
+    way: str = "keys",
+    token: str = "",
+) -> None:
     until = (int(time.time()) + days * 86_400) * 1000
     call = Call("c", purpose, operation, Target("a", "live", name, PUSH, PLAY), until=until, regions=("CN",))
-    ASK[simulator.vendor](simulator.url, call)
+    ASK[simulator.vendor](simulator.url, call, way, token)
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("vendor", sorted(STEPS))
-def test_a_simulator_does_what_the_sdk_asks(vendor: str, name: str) -> None:
-    with SIMULATORS[vendor]() as simulator:
+@pytest.mark.parametrize(
+    ("vendor", "way"), [(vendor, way) for vendor in sorted(STEPS) for way in WAYS[vendor]]
+)
+def test_a_simulator_does_what_the_sdk_asks(vendor: str, way: str, name: str) -> None:
+    temporary: dict[str, Any] = {"security_tokens": {KEY: TEMPORARY}} if way == "temporary keys" else {}
+    with SIMULATORS[vendor](**temporary) as simulator:
+        token = huawei_token(simulator.url, *USER) if way == "token" else ""
         simulator.publish(PUSH, "live", name)
         for days, (operation, purpose, changed) in enumerate(STEPS[vendor], 1):
-            ask(simulator, operation, purpose, name, days % 6 + 1)
+            ask(simulator, operation, purpose, name, days % 6 + 1, way, token)
             line = simulator.lines()[-1]
             assert (line["operation"], line["signature_ok"]) == (operation, True)
+            assert line["account"] == ("sandbox-user" if token else KEY)
             assert line["http_status"] < 300
             assert line["code"] in SUCCESS
             assert line["changed"] is changed, operation
             if operation not in {"list_blocked", "forbid_query"}:
                 assert line["stream"] == name
-        assert len(simulator.lines()) == len(STEPS[vendor]), "an SDK asked more than once"
+        asked = len(STEPS[vendor]) + (way == "token")
+        assert len(simulator.lines()) == asked, "an SDK asked more than once"
 
 
 @pytest.mark.parametrize("vendor", sorted(ASK))

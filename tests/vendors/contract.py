@@ -28,6 +28,15 @@ Each vendor has a folder beside this file with a ``contract.toml``, written from
     outcome = "already"
     says = "clock"                     # optional: what its sentence has to name
 
+    [login]                            # where an account logs in before its calls: how, and its answers
+    with = ["iam.user", "iam.password"]
+    endpoint = "iam.endpoint"          # the setting that says where
+    path = "/v3/auth/tokens"
+    carries = "x-auth-token"           # the header of every call that has what the login gave
+    [[login.answers]]                  # as above; the first one is the success
+    name = "a token"
+    …
+
 An outcome is its word (``done``, ``already``, ``absent``, ``absent perhaps``, ``refused CLASS``,
 ``throttled``, ``throttled MILLISECONDS``, ``unreachable``, ``unknown``, ``observed``, ``next page``). The
 clock of the tests stands at ``NOW``. A vendor in the process has no answers on a wire and needs no table.
@@ -101,13 +110,23 @@ class Table:
             if operation in row.get("operations", (operation,)):
                 yield self._row(row["name"], row)
 
+    @property
+    def login(self) -> Mapping[str, Any]:
+        """Return how an account logs in before its calls; empty where none does."""
+        found: Mapping[str, Any] = self._file.get("login", {})
+        return found
+
+    def login_rows(self) -> list[Row]:
+        """Return every answer to a login that the table speaks of, the success first."""
+        return [self._row(row["name"], row) for row in self.login["answers"]]
+
     def _row(self, name: str, row: Mapping[str, Any]) -> Row:
         body = row.get("body", "")
         if "code" in row:
             message = row.get("message", f"of {STREAM} with {SECRET}")
             body = self._file["error"].replace("@code", str(row["code"])).replace("@message", message)
         body = re.sub("@(app|stream|push|play)", lambda found: _FILLED[found[0]], body)
-        headers = row.get("headers", {})
+        headers = {key: value.replace("@secret", SECRET) for key, value in row.get("headers", {}).items()}
         return Row(name, row.get("status", 200), row["outcome"], body.encode(), headers, row.get("says", ""))
 
 
@@ -158,17 +177,17 @@ def logins(spec: VendorSpec) -> tuple[tuple[str, ...], ...]:
     return spec.one_of or ((),)
 
 
-def adapter(name: str, endpoint: str, login: tuple[str, ...] | None = None) -> Vendor:
+def adapter(name: str, endpoint: str, login: tuple[str, ...] | None = None, **more: str) -> Vendor:
     """Return a vendor's adapter, all of whose secrets are ``SECRET``; the first login unless told."""
     spec = load_spec(name)
     settings: dict[str, str] = {}
     wanted = logins(spec)[0] if login is None else login
     for setting in spec.settings:
-        if setting.name in wanted or setting.required:
+        if setting.name in wanted or (setting.required and "." not in setting.name):
             settings[setting.name] = SECRET
     if not in_process(spec):
         settings |= Table(name).settings
-    return make(spec, Account("acc", name, settings, endpoint))
+    return make(spec, Account("acc", name, settings | more, endpoint))
 
 
 def in_process(spec: VendorSpec) -> bool:

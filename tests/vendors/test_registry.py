@@ -97,6 +97,7 @@ def test_what_is_read_from_huaweis_file() -> None:
         "access_key",
         "secret_key",
         "security_token",
+        "iam.password",
     }
     served = spec.serving("lift")
     assert served is not None
@@ -250,6 +251,8 @@ shown_by = "look"
         (BANS, "capacities.bans.takes: no operation serves forbid"),
         (BANS.replace("7", "0"), "capacities.bans.limit: Input should be greater than 0"),
         (BANS.replace("look", "list"), "capacities.bans.shown_by: list is no operation"),
+        ('[settings."a.b.c"]\nhelp = "K"', "settings.a.b.c: at most one dot"),
+        ('[settings.a]\nhelp = "K"\n[settings."a.b"]\nhelp = "K"', "settings.a.b: a is a setting of its own"),
         ("[[links]]", "links: "),
         ("[nonsense", ""),
     ],

@@ -137,11 +137,13 @@ class Accounts:
         schedule = self._schedules[name]
         if grant is None:
             return self._stopped
+        outcome: Outcome = message.outcomes[0]
         if message.started_at is None:
             schedule.give_back(grant)
-            return self._stopped
-        schedule.answered(grant, message.finished_at)
-        outcome: Outcome = message.outcomes[0]
+            if not (isinstance(outcome, Refused) and outcome.error == "auth"):
+                return self._stopped  # else a login that has to come first was refused
+        else:
+            schedule.answered(grant, message.finished_at)
         if isinstance(outcome, Observed | NextPage) and outcome.total is not None:
             self.capacities.shown(calls[0].operation, calls[0].target, outcome.total)
         match outcome:

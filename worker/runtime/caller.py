@@ -1,63 +1,33 @@
-"""Sends what was granted, and reports what became of it. The only module that speaks HTTP.
+"""Sends what was granted, and reports what became of it.
 
-An asyncio loop in a thread of its own makes one exchange for each grant: no retry, no redirect, no
-cookies, no decompression, HTTP/1.1, TLS verified against ``SSL_CERT_FILE`` or the bundled authorities.
-A total deadline bounds it, from the connection to the end of the body. No proxy is taken from the
-environment: it would see, or silently reroute, signed requests (and httpcore sends a request's own
-target to a proxy's CONNECT); an account's ``endpoint`` can name one that fronts the vendor.
-
-What an exchange that failed means hangs on one question: had the request begun to leave?
-
-=========================  =======================================================
-before that                ``Unreachable``: refused, no such name, bad certificate
-from then on               ``Unknown``: reset, deadline, unreadable or endless answer
-=========================  =======================================================
-
-Connections are few per transport, since httpcore's pool takes time in proportion to the square of its
-size: each account has as many transports, of ``CONNECTIONS`` each, as its calls under way need.
+An asyncio loop in a thread of its own makes one exchange for each grant (``exchange``), after a login
+where the account needs one (``logins``).
 """
 
 import asyncio
 import logging
 import secrets
-import ssl
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import Callable, Mapping
 
-import httpx
-
-from worker import __version__
 from worker.core.outcome import Outcome, Refused, Unknown, Unreachable, Wire, word
 from worker.runtime.clock import Clock
+from worker.runtime.exchange import Connections, tls_context
+from worker.runtime.logins import Login
 from worker.runtime.logs import frames
 from worker.runtime.messages import Answered, Granted
 from worker.runtime.metrics import Metrics
-from worker.runtime.unconnected import why_not_connected
 from worker.settings import AccountSettings
-from worker.vendors.base import InProcess, Request, Response, Vendor
+from worker.vendors.base import InProcess, LoggedIn, LogsIn, Request, Response, Vendor
 from worker.words import Call, Millis, Purpose
 
 log = logging.getLogger(__name__)
-
-CONNECTIONS = 4
-KEEP_ALIVE_S = 3.0
-"""Shorter than servers keep a connection (5 s and up): one that closes it as we send is an Unknown."""
-
-LARGEST = 1_048_576
-"""The longest body that is read, in bytes."""
 
 GRACE_S = 5.0
 """How long the thread may take to end, once the calls under way have ended or been given up."""
 
 _WITH_END: frozenset[Purpose] = frozenset({"forbid", "move_end", "block_regions"})
-_HEADERS = {"Accept-Encoding": "identity", "User-Agent": f"moderation-worker/{__version__}"}
-_LIMITS = httpx.Limits(
-    max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS, keepalive_expiry=KEEP_ALIVE_S
-)
-
 MaySend = Callable[[int, int], bool]
 """Whether a partition (first) is still ours in an epoch (second), under a fresh lease."""
 
@@ -77,14 +47,16 @@ class Caller:
         clock: Clock,
         metrics: Metrics,
     ) -> None:
-        tls = httpx.create_ssl_context()
-        self._accounts = {
-            name: _Account(vendor, settings, tls) for name, (vendor, settings) in accounts.items()
-        }
-        self._answered = answered
-        self._may_send = may_send
         self._clock = clock
         self._metrics = metrics
+        tls = tls_context()
+        self._accounts: dict[str, _Account] = {}
+        for name, (vendor, settings) in accounts.items():
+            connections = Connections(settings, tls)
+            login = self._login(name, vendor, connections)
+            self._accounts[name] = _Account(vendor, settings, connections, login)
+        self._answered = answered
+        self._may_send = may_send
         self._lock = threading.Lock()  # orders send against stop
         self._loop: asyncio.AbstractEventLoop | None = None  # None: not running
         self._thread = threading.Thread(target=self._run, name="caller", daemon=True)
@@ -92,6 +64,24 @@ class Caller:
         self._stopping = asyncio.Event()
         self._timeout = 0.0
         self._under_way: set[asyncio.Task[None]] = set()
+
+    def _login(self, name: str, vendor: Vendor, connections: Connections) -> Login | None:
+        """Return the login that an account's calls need first, if they do."""
+        if not isinstance(vendor, LogsIn) or vendor.login(self._clock.now()) is None:
+            return None
+        begun = 0.0
+
+        async def put(request: Request) -> Response | Outcome:
+            nonlocal begun
+            begun = self._clock.monotonic()
+            answer, _ = await connections.exchange(request)
+            return answer
+
+        def told(found: LoggedIn | Outcome) -> None:
+            became = "done" if isinstance(found, LoggedIn) else word(found)
+            self._tried(name, vendor.code, "login", became, begun)
+
+        return Login(name, vendor, put, told, self._clock)
 
     def start(self) -> None:
         """Start the thread."""
@@ -184,6 +174,12 @@ class Caller:
             return Answered(granted, (outcome,) * len(granted.calls), now, now)
 
     async def _call(self, account: "_Account", granted: Granted) -> Answered:
+        vendor = account.vendor
+        if account.login is not None:
+            login = await account.login.admitted()
+            if not isinstance(login, LoggedIn):
+                return Answered(granted, (login,) * len(granted.calls), None, self._clock.now())
+            vendor = login.vendor
         now = self._clock.now()
         ours = [
             call
@@ -197,39 +193,37 @@ class Caller:
             return self._unsent(granted, "its end passed before it could be sent")
         begun = self._clock.monotonic()
         asked = useful[0]
-        if isinstance(account.vendor, InProcess):
-            outcomes, wire = self._perform(account.vendor, granted, now), True
+        if isinstance(vendor, InProcess):
+            outcomes, wire = self._perform(vendor, granted, now), True
         else:
-            outcomes, wire = await self._ask(account, granted, asked, now)
+            outcomes, wire = await self._ask(account, vendor, granted, asked, now)
         if wire:
-            duration = self._clock.monotonic() - begun
-            metrics, operation = self._metrics, asked.operation
-            metrics.vendor_request_duration_seconds.labels(account.vendor.code, operation).observe(duration)
-            metrics.vendor_requests_total.labels(granted.account, operation, word(outcomes[0])).inc()
+            self._tried(granted.account, vendor.code, asked.operation, word(outcomes[0]), begun)
         return Answered(granted, outcomes, now, self._clock.now())
 
+    def _tried(self, account: str, vendor: str, operation: str, became: str, begun: float) -> None:
+        duration = self._clock.monotonic() - begun
+        self._metrics.vendor_request_duration_seconds.labels(vendor, operation).observe(duration)
+        self._metrics.vendor_requests_total.labels(account, operation, became).inc()
+
     async def _ask(
-        self, account: "_Account", granted: Granted, asked: Call, now: Millis
+        self, account: "_Account", vendor: Vendor, granted: Granted, asked: Call, now: Millis
     ) -> tuple[tuple[Outcome, ...], bool]:
         """Return an outcome for each call, and whether anything was tried on the wire."""
         everyone = len(granted.calls)
-        progress = _Progress()
         try:
-            signed = _signed(account.vendor, asked, now)
-            if isinstance(signed, Refused):
-                return (signed,) * everyone, False
-            request = _on_the_wire(signed, progress)
+            request = vendor.request(asked, now, secrets.token_hex(16))
+        except ValueError as refusal:  # the adapter's sentence why it must not be put to this vendor
+            return (Refused("invalid", detail=str(refusal)),) * everyone, False
         except Exception as error:  # noqa: BLE001 - an adapter's mistake must not stop the others
             _mistake("request", granted.account, asked, error)
             return (Refused("internal", detail="the request could not be made"),) * everyone, False
-        if request.url.scheme != "https" and not account.settings.allow_insecure:
-            return (Refused("config", detail="the endpoint is not https (allow_insecure)"),) * everyone, False
-        try:
-            async with asyncio.timeout(account.settings.timeout / 1000), account.transport() as transport:
-                response = await _exchange(transport, request)
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - cancelled by stop alone
-            return (_failed(error, progress, account.settings.timeout),) * everyone, True
-        return tuple(self._read(account.vendor, call, response) for call in granted.calls), True
+        response, wire = await account.connections.exchange(request)
+        if not isinstance(response, Response):
+            return (response,) * everyone, wire
+        if account.login is not None and isinstance(vendor, LogsIn) and vendor.logged_out(response):
+            account.login.lost(vendor)
+        return tuple(self._read(vendor, call, response) for call in granted.calls), True
 
     def _read(self, vendor: Vendor, call: Call, response: Response) -> Outcome:
         try:
@@ -254,129 +248,23 @@ class Caller:
 
 
 class _Account:
-    """One account's adapter, transports, and what is under way. Used on the caller's thread only."""
+    """One account's adapter, its connections, and what is under way. Used on the caller's thread only."""
 
-    def __init__(self, vendor: Vendor, settings: AccountSettings, tls: ssl.SSLContext) -> None:
+    def __init__(
+        self, vendor: Vendor, settings: AccountSettings, connections: Connections, login: Login | None
+    ) -> None:
         self.vendor = vendor
         self.settings = settings
+        self.connections = connections
+        self.login = login
         self.busy = 0
         self.waiting: deque[Granted] = deque()
-        self._tls = tls
-        self._transports: dict[httpx.AsyncHTTPTransport, int] = {}
-        self._spoiled: set[httpx.AsyncHTTPTransport] = set()
-
-    @asynccontextmanager
-    async def transport(self) -> AsyncIterator[httpx.AsyncHTTPTransport]:
-        """Lend the least busy transport; a new one if all are full.
-
-        One whose request was cancelled is not lent again: httpcore may keep that connection's place for ever.
-        """
-        sound = self._transports.keys() - self._spoiled
-        least = min(sound, key=self._transports.__getitem__, default=None)
-        if least is None or self._transports[least] >= CONNECTIONS:
-            least = httpx.AsyncHTTPTransport(verify=self._tls, trust_env=False, limits=_LIMITS)
-            self._transports[least] = 0
-        self._transports[least] += 1
-        try:
-            yield least
-        except asyncio.CancelledError:
-            self._spoiled.add(least)
-            raise
-        finally:
-            self._transports[least] -= 1
-            if least in self._spoiled and not self._transports[least]:
-                del self._transports[least]
-                self._spoiled.remove(least)
-                await least.aclose()
 
     async def close(self) -> None:
-        """Close the connections."""
-        for transport in self._transports:
-            await transport.aclose()
-
-
-class _Progress:
-    """How far a request got, as httpcore's trace tells."""
-
-    def __init__(self) -> None:
-        self.left = False
-
-    async def trace(self, event: str, _: Mapping[str, Any]) -> None:
-        """Note an event. Whatever was connected before, this is where bytes of the request go out."""
-        if event == "http11.send_request_headers.started":
-            self.left = True
-
-
-class _TooLongError(Exception):
-    """The body is longer than LARGEST."""
-
-
-def _signed(vendor: Vendor, call: Call, now: Millis) -> Request | Refused:
-    """Return the request for a call, or the adapter's sentence why it must not be put to this vendor."""
-    try:
-        return vendor.request(call, now, secrets.token_hex(16))
-    except ValueError as error:
-        return Refused("invalid", detail=str(error))
-
-
-def _on_the_wire(request: Request, progress: _Progress) -> httpx.Request:
-    """Return the request for httpx, byte for byte as signed.
-
-    httpx would normalise the path and the query, so they go past it as ``target``. Raises ValueError
-    or httpx.InvalidURL for a URL that is not one.
-    """
-    scheme, separator, rest = request.url.partition("://")
-    if scheme not in {"http", "https"} or not separator:
-        raise ValueError("not an http or https URL")
-    ends = [place for place in map(rest.find, "/?#") if place >= 0]
-    authority, target = rest[: min(ends, default=len(rest))], rest[min(ends, default=len(rest)) :]
-    if "#" in target:
-        raise ValueError("a URL on the wire has no fragment")
-    if not target.startswith("/"):
-        target = f"/{target}"
-    given = {name.lower() for name in request.headers}
-    headers = [*request.headers.items(), *((n, v) for n, v in _HEADERS.items() if n.lower() not in given)]
-    return httpx.Request(
-        request.method,
-        f"{scheme}://{authority}/",
-        headers=headers,
-        content=request.content,
-        extensions={"target": target.encode("ascii"), "trace": progress.trace},
-    )
-
-
-async def _exchange(transport: httpx.AsyncHTTPTransport, request: httpx.Request) -> Response:
-    answer = await transport.handle_async_request(request)
-    try:
-        content = bytearray()
-        async for part in answer.aiter_raw():
-            content += part
-            if len(content) > LARGEST:
-                raise _TooLongError
-    finally:
-        await answer.aclose()
-    return Response(answer.status_code, dict(answer.headers.items()), bytes(content))
-
-
-def _failed(error: BaseException, progress: _Progress, timeout: Millis) -> Outcome:
-    """Return what an exchange that ended in an exception means."""
-    if isinstance(error, httpx.LocalProtocolError):  # httpcore raises it for the head alone, unsent
-        return Refused("internal", detail="the request is not valid HTTP")
-    if not progress.left:
-        return Unreachable(detail=why_not_connected(error, timeout))
-    match error:
-        case TimeoutError():
-            return Unknown(detail=f"no complete answer within {timeout} ms")
-        case asyncio.CancelledError():
-            return Unknown(detail="no answer before the worker shut down")
-        case _TooLongError():
-            return Unknown(detail=f"the answer is longer than {LARGEST} bytes")
-        case httpx.RemoteProtocolError():
-            return Unknown(detail="the connection ended early, or the answer is not HTTP")
-        case httpx.TransportError():
-            return Unknown(detail="the connection broke after sending")
-    log.error("an exchange failed", extra={"error": type(error).__name__, "at": frames(error)})
-    return Unknown(detail="the exchange failed")
+        """Give up a login that is under way, and close the connections."""
+        if self.login is not None:
+            await self.login.close()
+        await self.connections.close()
 
 
 def _too_late(call: Call, now: Millis) -> bool:

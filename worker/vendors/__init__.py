@@ -16,7 +16,7 @@ does nothing else. Its ``vendor.toml`` lies in its package::
     [links]                            # NAME = URL
     errors = "https://…"
 
-    [settings.secret_key]
+    [settings.secret_key]              # a name with a dot, as "iam.user", stands in a mapping
     help = "One sentence."
     required = true                    # optional, false
     secret = true                      # optional, false
@@ -47,6 +47,7 @@ does nothing else. Its ``vendor.toml`` lies in its package::
 import re
 import tomllib
 from collections import Counter
+from dataclasses import replace
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -101,8 +102,12 @@ def make(spec: VendorSpec, account: Account) -> Vendor:
 
     Raises ValueError, without a secret in it, where settings are missing or contradict each other.
     """
+    defaults = {one.name: one.default for one in spec.settings if one.default is not None}
+    account = replace(account, settings={**defaults, **account.settings})
     missing = [
-        setting.name for setting in spec.settings if setting.required and not account.text(setting.name)
+        one.name
+        for one in spec.settings
+        if one.required and "." not in one.name and not account.text(one.name)
     ]
     if missing:
         raise ValueError(f"{', '.join(missing)}: expected a value")
@@ -160,6 +165,12 @@ def _check(name: str, spec: VendorSpec) -> None:
             f"endpoint: {key} is no setting"
             for key in re.findall(r"{(.*?)}", spec.endpoint or "")
             if key not in settings
+        ),
+        *(f"settings.{key}: at most one dot" for key in settings if key.count(".") > 1),
+        *(
+            f"settings.{key}: {key.partition('.')[0]} is a setting of its own"
+            for key in settings
+            if key.partition(".")[0] in settings - {key}
         ),
         *(f"asynchronous: no operation serves {key}" for key in spec.asynchronous if key not in served),
         *(

@@ -83,7 +83,11 @@ class Capacity:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One key of an account in the configuration file."""
+    """One key of an account in the configuration file.
+
+    A name with a dot in it stands in a mapping: ``iam.user`` is ``iam: {user: …}``. Such a one is
+    ``required`` where that mapping is given.
+    """
 
     name: str
     help: str
@@ -132,18 +136,7 @@ class VendorSpec:
         The account's own endpoint, else the vendor's, with ``{NAME}`` filled in from the settings.
         Raises ValueError where a setting for it is missing, or where it is not such an address.
         """
-        url = account.endpoint or self.endpoint or ""
-        for name in re.findall(r"{(\w+)}", url):
-            value = account.text(name)
-            if not re.fullmatch(r"[a-z0-9-]+", value):
-                raise ValueError(f"{name}: expected lower-case letters, digits and hyphens, or an endpoint")
-            url = url.replace(f"{{{name}}}", value)
-        match = re.fullmatch(r"(https?)://([a-z0-9.-]+|\[[0-9a-f:.]+\])(?::(\d{1,5}))?/?", url.lower())
-        if match is None:
-            raise ValueError("endpoint: expected https://HOST or https://HOST:PORT, without a path")
-        scheme, host, port = match.groups()
-        usual = {"http": "80", "https": "443"}[scheme]
-        return f"{scheme}://{host}" if port in (None, usual) else f"{scheme}://{host}:{port}"
+        return address(account.endpoint or self.endpoint or "", account, "endpoint")
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +154,26 @@ class Account:
     def text(self, name: str) -> str:
         """Return a setting as text; ``""`` where it is not given."""
         return str(self.settings.get(name) or "")
+
+
+def address(template: str, account: Account, key: str) -> str:
+    """Return where requests go: scheme and host, and the port where it is not the usual one.
+
+    ``{NAME}`` in a template is filled in from the account's settings; ``key`` is what the address stands
+    under. Raises ValueError where a setting for it is missing, or where it is not such an address.
+    """
+    url = template
+    for name in re.findall(r"{(\w+)}", url):
+        value = account.text(name)
+        if not re.fullmatch(r"[a-z0-9-]+", value):
+            raise ValueError(f"{name}: expected lower-case letters, digits and hyphens, or an {key}")
+        url = url.replace(f"{{{name}}}", value)
+    match = re.fullmatch(r"(https?)://([a-z0-9.-]+|\[[0-9a-f:.]+\])(?::(\d{1,5}))?/?", url.lower())
+    if match is None:
+        raise ValueError(f"{key}: expected https://HOST or https://HOST:PORT, without a path")
+    scheme, host, port = match.groups()
+    usual = {"http": "80", "https": "443"}[scheme]
+    return f"{scheme}://{host}" if port in (None, usual) else f"{scheme}://{host}:{port}"
 
 
 class Vendor(Protocol):
@@ -202,4 +215,37 @@ class InProcess(Protocol):
 
     def perform(self, call: Call, now: Millis) -> Outcome:
         """Carry out a call and return its outcome, at once and without I/O."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LoggedIn:
+    """What a login gave: an adapter that makes the account's calls, until then.
+
+    From ``renew_at`` on another one should be fetched, while this one is still taken.
+    """
+
+    vendor: Vendor = field(repr=False)
+    renew_at: Millis
+    until: Millis
+
+
+@runtime_checkable
+class LogsIn(Protocol):
+    """A vendor whose calls may have to carry what a login gave, such as a token.
+
+    It asks and reads, as for any call; the caller carries the login out, before the first call and
+    whenever it is time again, and then makes calls with the adapter that it gave.
+    """
+
+    def login(self, now: Millis) -> Request | None:
+        """Return the request that logs in, or None where this account needs none."""
+        ...
+
+    def logged_in(self, response: Response, now: Millis) -> LoggedIn | Outcome:
+        """Return what an answer to it gave, or why there is nothing: Refused, Unreachable. Never raises."""
+        ...
+
+    def logged_out(self, response: Response) -> bool:
+        """Return whether an answer to a call says that the login is not, or no longer, taken."""
         ...

@@ -225,7 +225,12 @@ def test_the_hosts_time_zone_changes_nothing(operation: str) -> None:
         ({"access_key": "AK visible"}, None, "access_key: expected ASCII"),
         ({"security_token": "é"}, None, "security_token: expected ASCII"),
         ({"project_id": ""}, None, "project_id: expected a value"),
-        ({"access_key": "", "secret_key": ""}, None, "access_key, secret_key: expected a value"),
+        (
+            {"access_key": "", "secret_key": ""},
+            None,
+            r"exactly one of: access_key \+ secret_key; iam.user \+",
+        ),
+        ({"iam.user": "u", "iam.password": "visible"}, None, "expected exactly one of: "),
     ],
 )
 def test_wrong_settings_are_named_and_never_shown(

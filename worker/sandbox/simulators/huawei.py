@@ -3,18 +3,20 @@
 Pages (support.huaweicloud.com): api-live/CreateStreamForbiddenOnce, CreateStreamForbidden,
 UpdateStreamForbidden, DeleteStreamForbidden, ListStreamForbidden, ListLiveStreamsOnline (parameters,
 limits, quotas per user and minute), live_03_0052 and ErrorCode (codes); devg-apisign
-api-sign-algorithm (SDK-HMAC-SHA256) and api-sign-errorcode (APIGW.*).
+api-sign-algorithm (SDK-HMAC-SHA256) and api-sign-errorcode (APIGW.*); api-iam/iam_30_0001 (tokens).
 
 Documented nowhere, so chosen here: a second block of a blocked stream is refused with
 LIVE.103011018 and moves nothing; update or unblock of a stream that is not blocked gives 404
 LIVE.103011019; a resume time beyond 90 days is refused; block-once of a stream that is not live
 gives 204; a project id that is not the account's gives 403 APIGW.0302; ``offset`` of the online
 list counts streams, not pages; a security token that does not fit gives 401 APIGW.0301.
-Left out: IAM tokens (X-Auth-Token), the limits of the whole API (they depend on other tenants).
+A request with X-Auth-Token is judged by that alone: the SDK signs such a one with keys too.
+Left out: the limits of the whole API (they depend on other tenants).
 """
 
 import hmac
 import re
+import uuid
 from collections.abc import Mapping
 from typing import Any, ClassVar
 from urllib.parse import unquote
@@ -44,8 +46,16 @@ _LENGTHS = {"domain": 255, "app_name": 128, "stream_name": 512}
 _MEDIA = {"video_codec": "H264", "audio_codec": "AAC", "resolution": "1280x720", "client_ip": "192.0.2.1"}
 
 
+_TOKENS = "/v3/auth/tokens"
+USERS: Mapping[str, tuple[str, str]] = {"sandbox-user": ("sandbox-password", "sandbox-domain")}
+
+
 class HuaweiSimulator(Simulator):
-    """Huawei Cloud Live. ``security_tokens`` maps access keys of temporary credentials to their token."""
+    """Huawei Cloud Live, and IAM under the same address.
+
+    ``security_tokens`` maps access keys of temporary credentials to their token; ``users`` the names of IAM
+    users to their password and the account they belong to. A token is good for ``token_life_ms``.
+    """
 
     vendor = "huawei"
     quotas: ClassVar[Mapping[str, Limits]] = {
@@ -62,14 +72,27 @@ class HuaweiSimulator(Simulator):
         *,
         project_id: str = "sandbox-project",
         security_tokens: Mapping[str, str] | None = None,
+        users: Mapping[str, tuple[str, str]] = USERS,
+        token_life_ms: Millis = DAY,
         **rest: Any,
     ) -> None:
         super().__init__(**rest)
         self.project_id = project_id
         self.security_tokens = dict(security_tokens or {})
+        self.users = {name: tuple(given) for name, given in users.items()}
+        self.token_life_ms = token_life_ms
+        self._tokens: dict[str, tuple[str, Millis]] = {}  # user, and the end
+
+    def revoke_tokens(self) -> None:
+        """Take no token any more that was given so far, as after a change of password."""
+        with self._lock:
+            self._tokens.clear()
 
     def identify(self, exchange: Exchange) -> None:
         """Find the operation by method and path; the online list has other names than the rest."""
+        if (exchange.method, exchange.path) == ("POST", _TOKENS):
+            exchange.operation, exchange.params = "login", exchange.json_params()
+            return
         match = _PATH.fullmatch(exchange.path)
         exchange.operation = _OPERATIONS.get((exchange.method, match[2])) if match else None
         reads = exchange.method in {"GET", "DELETE"}
@@ -83,7 +106,12 @@ class HuaweiSimulator(Simulator):
         """Verify SDK-HMAC-SHA256 (X-Sdk-Date must be signed, 15 minutes of skew); X-Project-Id is compulsory.
 
         In the signature alone the path ends in ``/``; X-Sdk-Content-Sha256 may leave the body unsigned.
+        A token takes the place of all that, and to get one a password does.
         """
+        if exchange.operation == "login":
+            return self._user(exchange)
+        if "X-Auth-Token" in exchange.headers:
+            return self._token_owner(exchange)
         headers, date = exchange.headers, exchange.headers.get("X-Sdk-Date", "")
         match = _AUTHORIZATION.fullmatch(headers.get("Authorization", ""))
         signed_at = wire.parse_utc(_DATE.sub(r"\1-\2-\3T\4:\5:\6Z", date))
@@ -117,11 +145,13 @@ class HuaweiSimulator(Simulator):
         return access_key
 
     def perform(self, exchange: Exchange) -> Answer:
-        """Carry out one of the six operations."""
+        """Carry out one of the six operations, or give a token."""
+        if exchange.operation == "login":
+            return self._give_token(exchange)
         match = _PATH.fullmatch(exchange.path)
         if match is None or match[2] not in {path for _, path in _OPERATIONS}:
             refuse(self.failure(404, "APIGW.0101", "The API does not exist or has not been published"))
-        if match[1] != self.project_id or exchange.headers["X-Project-Id"] != self.project_id:
+        if match[1] != self.project_id or exchange.headers.get("X-Project-Id", match[1]) != match[1]:
             refuse(self.failure(403, "APIGW.0302", "IAM user is not authorized for this project"))
         if exchange.operation is None:
             refuse(self.failure(400, "LIVE.100011011", "HTTP method not supported"))
@@ -156,6 +186,34 @@ class HuaweiSimulator(Simulator):
         gateway = {"request_id": request_id} if code.startswith("APIGW.") else {}
         body = {"error_code": code, "error_msg": message, **gateway}
         return Answer(status, body, code, headers={"X-Request-Id": request_id})
+
+    def _user(self, exchange: Exchange) -> str:
+        """Return the user whose name, password and account a request for a token names."""
+        try:
+            identity = exchange.params["auth"]["identity"]
+            user = identity["password"]["user"]
+            name, given = user["name"], (user["password"], user["domain"]["name"])
+        except (KeyError, TypeError):
+            refuse(_iam_error(400, "Bad Request", "The request body is invalid"))
+        if identity.get("methods") != ["password"] or self.users.get(name) != given:
+            refuse(_iam_error(401, "Unauthorized", "The username or password is wrong."))
+        return str(name)
+
+    def _give_token(self, exchange: Exchange) -> Answer:
+        """Return a token for the project asked for, in a header; tokens given before stay good."""
+        scope = exchange.params["auth"].get("scope") or {}
+        if scope.get("project") != {"id": self.project_id}:
+            refuse(_iam_error(401, "Unauthorized", "The project is not one of the user's"))
+        text, until = f"MII{uuid.uuid4().hex}", exchange.at + self.token_life_ms
+        self._tokens[text] = str(exchange.account), until
+        times = {"issued_at": _iam_time(exchange.at), "expires_at": _iam_time(until)}
+        return Answer(201, {"token": {"methods": ["password"], **times}}, headers={"X-Subject-Token": text})
+
+    def _token_owner(self, exchange: Exchange) -> str:
+        owner, until = self._tokens.get(exchange.headers["X-Auth-Token"], ("", 0))
+        if until <= exchange.at:
+            refuse(self.failure(401, "APIGW.0307", "The token must be updated"))
+        return owner
 
     def _unauthorized(self, message: str) -> Answer:
         return self.failure(401, "APIGW.0301", f"Incorrect IAM authentication information: {message}")
@@ -237,3 +295,13 @@ class HuaweiSimulator(Simulator):
             "limit": size,
         }
         return self._done({**totals, "request_id": wire.new_request_id(), "streams": streams})
+
+
+def _iam_error(status: int, title: str, message: str) -> Answer:
+    body = {"error": {"code": status, "message": message, "title": title}}
+    return Answer(status, body, str(status), headers={"X-Request-Id": wire.new_request_id()})
+
+
+def _iam_time(at: Millis) -> str:
+    """Return a moment as IAM writes it, with six places behind the second."""
+    return wire.format_utc(at).replace("Z", f".{at % 1000:03d}000Z")

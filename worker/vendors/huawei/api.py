@@ -187,6 +187,11 @@ def _wire(response: Response, body: dict[str, Any] | None) -> Wire:
     )
 
 
+def is_gateways(response: Response) -> bool:
+    """Return whether an error is the gateway's own, which stands before the service."""
+    return str((json_object(response) or {}).get("error_code")).startswith(("APIGW.", "APIG."))
+
+
 def _failure(call: Call, response: Response, body: dict[str, Any] | None, wire: Wire, now: Millis) -> Outcome:
     """Return what an answer other than the documented success means: by its code, else by its status."""
     code = (wire.vendor_code or "").replace("APIG.", "APIGW.", 1)
@@ -194,7 +199,7 @@ def _failure(call: Call, response: Response, body: dict[str, Any] | None, wire: 
     match by_status(response, wire, now) if meaning is None else meaning(wire):
         case Throttled() as throttled:
             return replace(throttled, retry_after=retry_after(response, now))
-        case Refused(error="auth") as refused if "expired" in str((body or {}).get("error_msg")).lower():
+        case Refused(error="auth") as refused if code != "APIGW.0307" and "expired" in _message(body):
             return replace(
                 refused, detail="signed too long ago, or with expired keys: check this host's clock"
             )
@@ -202,6 +207,10 @@ def _failure(call: Call, response: Response, body: dict[str, Any] | None, wire: 
             return Unknown(wire, "the vendor says that it exists, which does not answer this call")
         case outcome:
             return outcome
+
+
+def _message(body: dict[str, Any] | None) -> str:
+    return str((body or {}).get("error_msg")).lower()
 
 
 def _refused(error: ErrorClass, detail: str) -> Callable[[Wire], Outcome]:
