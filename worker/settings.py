@@ -116,9 +116,34 @@ def load(path: str, environ: Mapping[str, str] = os.environ) -> Settings:
     Raises ConfigError with every problem at once, a line each. ``HOSTNAME`` is the host's name where
     the environment does not have it.
     """
+    return _read(path, environ, _settings)
+
+
+def load_policy(path: str, base: Settings, environ: Mapping[str, str] = os.environ) -> Settings:
+    """Return settings with the policy of another file, and with its routes where it has any.
+
+    The file is a whole configuration, or no more than ``policy`` and perhaps ``routes``; everything else
+    is then ``base``'s. Raises ConfigError as ``load`` does.
+    """
+
+    def read(root: Entry) -> Settings:
+        if {"kafka", "accounts"} & set(root.members()):
+            return _settings(root)
+        section = root.section("policy", "routes", required=("policy",))
+        specs = {key: vendors.load_spec(one.account.vendor) for key, one in base.accounts.items()}
+        return replace(
+            base,
+            policy=section.read("policy", read_policy, base.policy),
+            routes=section.read("routes", lambda entry: read_routes(entry, specs), base.routes),
+        )
+
+    return _read(path, environ, read)
+
+
+def _read(path: str, environ: Mapping[str, str], how: How[Settings]) -> Settings:
     try:
         root = parse(path, {"HOSTNAME": socket.gethostname(), **environ})
-        settings = root.source.attempt(_settings, root, None)
+        settings = root.source.attempt(how, root, None)
     except RecursionError:
         raise ConfigError([f"{path}: is nested too deeply"]) from None
     if root.source.problems or settings is None:

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+import yaml
 
 from tests.e2e.kafka import play
 from tests.e2e.kafka.test_commands import answered, cli
@@ -45,7 +46,8 @@ def theatre(broker: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         opened.produce([
             verdict("v-minors", "hw/star", "minors", severity="critical"),
             verdict("v-drastic", "cdn/held", "drastic"),
-            *(verdict(f"v-{n}", key, "violence") for n, key in enumerate(QUEUE)),
+            *(verdict(f"v-{n}", key, "violence") for n, key in enumerate(QUEUE[:6])),
+            verdict("v-6", QUEUE[6], "violence", severity="low"),
         ])  # fmt: skip
         wait_for(lambda: answered(opened, "v-minors"), 20, "the second demand is verified")
         wait_for(lambda: sum(len(answered(opened, f"v-{n}")) for n in range(7)) == 3, 20, "the queue stands")
@@ -114,10 +116,42 @@ def test_explain_tells_what_lets_a_held_demand_go(theatre: Stage) -> None:
 
 
 def test_explain_tells_the_place_in_a_quota_s_queue(theatre: Stage) -> None:
-    (wait,) = explain(theatre, QUEUE[5])["waiting"]
-    assert (wait["why"], wait["quota"], wait["ahead"]) == ("quota", "forbid", 2)
-    assert 0 < wait["about_ms"] <= 3 * 600_000
-    assert "waits for quota of ali/forbid, 2 ahead, about" in wait["detail"]
+    (wait,) = explain(theatre, QUEUE[6])["waiting"]
+    assert (wait["why"], wait["quota"], wait["ahead"]) == ("quota", "forbid", 3)
+    assert 0 < wait["about_ms"] <= 4 * 600_000
+    assert "waits for quota of ali/forbid, 3 ahead, about" in wait["detail"]
+
+
+def test_backtest_tells_what_another_policy_would_have_done(theatre: Stage, tmp_path: Path) -> None:
+    settings = yaml.safe_load(config(theatre).read_text("utf-8"))
+    policy = tmp_path / "new.yaml"
+    rules = [{**rule} for rule in settings["policy"]["rules"]]
+    rules[2]["then"] = {"action": "cut"}
+    policy.write_text(yaml.safe_dump({"policy": {"version": "new", "rules": rules}}), "utf-8")
+
+    def backtest(*more: str) -> dict[str, Any]:
+        said = cli("backtest", "--config", config(theatre), "--policy", policy, "--json", *more)
+        found: dict[str, Any] = json.loads(said)
+        return found
+
+    found = backtest()
+    (change,) = found["changes"]
+    assert (found["verdicts"], found["same"], found["different"], change["count"]) == (10, 3, 7, 7)
+    assert (change["before"]["action"], change["before"]["length"], change["after"]["action"]) == (
+        "forbid",
+        "1h",
+        "cut",
+    )
+    assert all(example["verdict_id"][2:].isdigit() for example in change["examples"])
+    assert backtest("--to", found["since"])["verdicts"] == 1
+    assert backtest("--from", found["until"])["verdicts"] in range(1, 10)
+    assert backtest("--from", "2100-01-01T00:00:00Z")["verdicts"] == 0
+    table = cli("backtest", "--config", config(theatre), "--policy", policy)
+    assert "3 as before, 7 different" in table
+    assert "forbid 1h (violence)" in table
+
+    policy.write_text("policy: {rules: [{name: a}]}", "utf-8")
+    cli("backtest", "--config", config(theatre), "--policy", policy, code=2)
 
 
 def test_explain_says_that_it_knows_nothing(theatre: Stage) -> None:

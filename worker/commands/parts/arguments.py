@@ -60,9 +60,8 @@ def settings(arguments: argparse.Namespace) -> "Settings":
     from worker.settings import load
     from worker.settings_file import ConfigError
 
-    path = config_path(arguments)
     try:
-        return load(path)
+        return load(config_path(arguments))
     except ConfigError as error:
         raise Refusal(error.problems) from None
 
