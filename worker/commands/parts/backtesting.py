@@ -29,7 +29,10 @@ EXAMPLES = 5
 
 @value()
 class Deed:
-    """What a policy does about a verdict at one target. ``length`` is the rule's, as people write it."""
+    """What a policy does about a verdict at one target. ``length`` is the rule's, as people write it.
+
+    ``priority`` is given where it makes a difference.
+    """
 
     outcome: ResultOutcome | Literal["not_reached"]
     action: Action | None
@@ -121,7 +124,11 @@ class Comparison:
             self.found.same += 1
             return
         self.found.different += 1
-        deeds = _deed(before, self._before.policy, at), _deed(after, self._after.policy, at)
+        alike = before is not None and after is not None and before.priority == after.priority
+        deeds = (
+            _deed(before, self._before.policy, at, alike=alike),
+            _deed(after, self._after.policy, at, alike=alike),
+        )
         change = self._changes.get(deeds)
         if change is None:
             change = self._changes[deeds] = Change(*deeds)
@@ -148,10 +155,11 @@ def _gist(planned: Planned | None) -> tuple[object, ...]:
     return planned.outcome, planned.action, planned.until, planned.regions, planned.priority
 
 
-def _deed(planned: Planned | None, policy: Policy, at: Millis) -> Deed:
+def _deed(planned: Planned | None, policy: Policy, at: Millis, *, alike: bool) -> Deed:
     if planned is None:
         return Deed("not_reached", None, None, None, None)
-    return Deed(planned.outcome, planned.action, _length(planned, policy, at), planned.rule, planned.priority)
+    priority = None if alike else planned.priority
+    return Deed(planned.outcome, planned.action, _length(planned, policy, at), planned.rule, priority)
 
 
 def _length(planned: Planned, policy: Policy, at: Millis) -> str | None:
