@@ -27,6 +27,7 @@ Each vendor has a folder beside this file with a ``contract.toml``, written from
     headers = {retry-after = "7"}      # optional
     outcome = "already"
     says = "clock"                     # optional: what its sentence has to name
+    facts = {forbidden = true, forbidden_until = 2026-11-22T10:15:00Z}   # of an outcome ``observed``
 
     [login]                            # where an account logs in before its calls: how, and its answers
     with = ["iam.user", "iam.password"]
@@ -46,10 +47,11 @@ import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from worker.core.outcome import NextPage, NotThere, Outcome, Refused, Throttled, word
+from worker.core.outcome import Facts, NextPage, NotThere, Outcome, Refused, Throttled, word
 from worker.vendors import load_spec, make
 from worker.vendors.base import Account, InProcess, Vendor, VendorSpec
 from worker.words import Call, Millis, Target
@@ -66,7 +68,11 @@ _FILLED = {"@app": APP, "@stream": STREAM, "@push": PUSH, "@play": PLAY}
 
 @dataclass(frozen=True)
 class Row:
-    """One answer, and what it means. ``says``: what the outcome's sentence has to name."""
+    """One answer, and what it means.
+
+    ``says``: what the outcome's sentence has to name. ``never``: what it must not say. ``facts``: what a
+    read has shown.
+    """
 
     name: str
     status: int
@@ -74,6 +80,8 @@ class Row:
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
     says: str = ""
+    never: str = ""
+    facts: Facts | None = None
 
     def on_the_wire(self) -> bytes:
         """Return the whole answer."""
@@ -127,7 +135,17 @@ class Table:
             body = self._file["error"].replace("@code", str(row["code"])).replace("@message", message)
         body = re.sub("@(app|stream|push|play)", lambda found: _FILLED[found[0]], body)
         headers = {key: value.replace("@secret", SECRET) for key, value in row.get("headers", {}).items()}
-        return Row(name, row.get("status", 200), row["outcome"], body.encode(), headers, row.get("says", ""))
+        given, says, facts = row["outcome"], row.get("says", ""), row.get("facts")
+        assert (given == "observed") == (facts is not None), f"{name}: facts belong to what was observed"
+        read = None if facts is None else Facts(**{key: _told(value) for key, value in facts.items()})
+        return Row(name, row.get("status", 200), given, body.encode(), headers, says, facts=read)
+
+
+def _told(value: Any) -> Any:
+    """Return a fact as an adapter gives it: moments in milliseconds, lists as tuples."""
+    if isinstance(value, datetime):
+        return round(value.timestamp() * 1000)
+    return tuple(value) if isinstance(value, list) else value
 
 
 def everywhere(success: Row) -> Iterator[Row]:
@@ -144,6 +162,13 @@ def everywhere(success: Row) -> Iterator[Row]:
     for status in (301, 302, 303, 307, 308):
         yield Row(f"{status}", status, "unknown", b"", {"Location": "/elsewhere"})
     yield Row("401", 401, "refused auth", page)
+    for name, moment, says in (
+        ("401 of a clock that is an hour behind", "Sun, 22 Nov 2026 11:05:00 GMT", "60 min behind"),
+        ("401 of a clock that is four minutes ahead", "Sun, 22 Nov 2026 10:01:00 GMT", "4 min ahead of"),
+        ("401 of two clocks that agree", "Sun, 22 Nov 2026 10:04:00 GMT", ""),
+    ):
+        sent = {"Date": moment}
+        yield Row(name, 401, "refused auth", page, sent, says, never="" if says else "the vendor's")
     yield Row("403", 403, "refused vendor", page)
     yield Row("404", 404, "refused not_found", page)
     yield Row("a page in place of an answer", 200, "unknown", page)

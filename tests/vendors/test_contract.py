@@ -207,6 +207,10 @@ def wrong(world: World, name: str, operation: str, rows: Iterator[Row]) -> list[
             found.append(f"{row.name}: {said(outcome)}, expected {row.outcome}")
         if row.says not in outcome.detail:
             found.append(f"{row.name}: {outcome.detail!r} does not name the {row.says}")
+        if isinstance(outcome, Observed) and outcome.facts != row.facts:
+            found.append(f"{row.name}: {outcome.facts}, expected {row.facts}")
+        if row.never and row.never in outcome.detail:
+            found.append(f"{row.name}: {outcome.detail!r} says more than is known")
         if isinstance(outcome, Refused | Throttled | Unreachable | Unknown) and not outcome.detail:
             found.append(f"{row.name}: no sentence")
         if world.requests != before + 1:

@@ -15,6 +15,7 @@ from worker.vendors.reading import (
     percent,
     query,
     retry_after,
+    seen_by_the_clock,
     token,
     utc_millis,
     utc_text,
@@ -187,3 +188,35 @@ def test_a_written_moment_is_read_back(at: int) -> None:
     read = utc_millis(utc_text(at))
     assert read is not None
     assert 0 <= read - at < 1000
+
+
+REFUSED = Refused("auth", Wire(401), "not accepted")
+
+
+@pytest.mark.parametrize(
+    ("date", "said"),
+    [
+        ("Sun, 22 Nov 2026 10:05:00 GMT", None),
+        ("Sun, 22 Nov 2026 10:07:59 GMT", None),
+        ("Sun, 22 Nov 2026 10:08:00 GMT", "3 min behind the vendor's"),
+        ("Sun, 22 Nov 2026 10:01:30 GMT", "3 min ahead of the vendor's"),
+        ("Mon, 23 Nov 2026 10:05:00 GMT", "1440 min behind the vendor's"),
+        ("yesterday", None),
+        ("Sun, 99 Nov 2026 10:05:00 GMT", None),
+        ("", None),
+    ],
+)
+def test_a_refused_login_names_a_clock_that_is_far_off(date: str, said: str | None) -> None:
+    now = 1_795_341_900_000  # 2026-11-22T10:05:00Z
+    answer = Response(401, {"date": date} if date else {}, b"")
+    outcome = seen_by_the_clock(REFUSED, answer, now)
+    if said is None:
+        assert outcome == REFUSED
+    else:
+        assert outcome.detail == f"not accepted; this host's clock is {said}"
+
+
+@pytest.mark.parametrize("outcome", [Refused("config"), Throttled(), Unknown()])
+def test_other_outcomes_say_nothing_of_the_clock(outcome: Outcome) -> None:
+    answer = Response(401, {"date": "Sun, 22 Nov 2026 12:05:00 GMT"}, b"")
+    assert seen_by_the_clock(outcome, answer, 1_795_341_900_000) == outcome

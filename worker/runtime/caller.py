@@ -20,6 +20,7 @@ from worker.runtime.messages import Answered, Granted
 from worker.runtime.metrics import Metrics
 from worker.settings import AccountSettings
 from worker.vendors.base import InProcess, LoggedIn, LogsIn, Request, Response, Vendor
+from worker.vendors.reading import seen_by_the_clock
 from worker.words import Call, Millis, Purpose
 
 log = logging.getLogger(__name__)
@@ -227,7 +228,8 @@ class Caller:
 
     def _read(self, vendor: Vendor, call: Call, response: Response) -> Outcome:
         try:
-            return vendor.read(call, response, self._clock.now())
+            now = self._clock.now()
+            return seen_by_the_clock(vendor.read(call, response, now), response, now)
         except Exception as error:  # noqa: BLE001 - an adapter's mistake must not stop the others
             _mistake("read", call.target.account, call, error)
             return Unknown(Wire(http_status=response.status), "the answer could not be read")

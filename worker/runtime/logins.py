@@ -13,6 +13,7 @@ from worker.core.outcome import Outcome, Unknown, Unreachable
 from worker.runtime.clock import Clock
 from worker.runtime.logs import frames
 from worker.vendors.base import LoggedIn, LogsIn, Request, Response, Vendor
+from worker.vendors.reading import seen_by_the_clock
 from worker.words import Millis
 
 log = logging.getLogger(__name__)
@@ -102,4 +103,6 @@ class Login:
         answer = await self._put(request)
         if not isinstance(answer, Response):
             return answer if not isinstance(answer, Unknown) else Unreachable(answer.wire, answer.detail)
-        return self._vendor.logged_in(answer, self._clock.now())
+        now = self._clock.now()
+        found = self._vendor.logged_in(answer, now)
+        return found if isinstance(found, LoggedIn) else seen_by_the_clock(found, answer, now)

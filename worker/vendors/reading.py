@@ -6,6 +6,7 @@ status means where a vendor's documentation is silent.
 
 import json
 import re
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -17,6 +18,9 @@ from worker.words import Millis
 
 LONGEST_WAIT: Millis = 86_400_000
 """No Retry-After is believed beyond this."""
+
+CLOCKS_APART: Millis = 180_000
+"""From here on two clocks are told to differ: the strictest vendor takes what is 5 minutes off."""
 
 _TOKEN = re.compile(r"[A-Za-z0-9._:/+=-]{1,100}")
 
@@ -58,12 +62,31 @@ def retry_after(response: Response, now: Millis) -> Millis | None:
     text = response.headers.get("retry-after", "").strip()
     if re.fullmatch(r"\d{1,9}", text, re.ASCII):
         return min(int(text) * 1000, LONGEST_WAIT)
+    at = _http_date(text)
+    return None if at is None else min(max(at - now, 0), LONGEST_WAIT)
+
+
+def _http_date(text: str) -> Millis | None:
     try:
         moment = parsedate_to_datetime(text)
-        at = int(moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() * 1000)
+        return int(moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() * 1000)
     except (ValueError, OverflowError):
         return None
-    return min(max(at - now, 0), LONGEST_WAIT)
+
+
+def seen_by_the_clock(outcome: Outcome, response: Response, now: Millis) -> Outcome:
+    """Return an outcome; a refused login says so where this host's clock is far from the answer's Date.
+
+    Vendors take signatures that are 5 to 15 minutes old, and seldom say that it was this which they refused.
+    """
+    if not (isinstance(outcome, Refused) and outcome.error == "auth"):
+        return outcome
+    at = _http_date(response.headers.get("date", ""))
+    if at is None or abs(now - at) < CLOCKS_APART:
+        return outcome
+    minutes, side = abs(now - at) // 60_000, "ahead of" if now > at else "behind"
+    detail = f"{outcome.detail}; this host's clock is {minutes} min {side} the vendor's"
+    return replace(outcome, detail=detail.removeprefix("; "))
 
 
 def by_status(response: Response, wire: Wire, now: Millis) -> Outcome:
