@@ -135,6 +135,7 @@ class World:
         self.dead: list[Record] = []
         self.epochs: dict[int, int] = dict.fromkeys(range(partitions), 0)
         self.ids: set[str] = set()
+        self.instance = "i"
         self.sent: list[Granted] = []
         self.batches: list[Batch] = []
         self._n = 0
@@ -151,8 +152,7 @@ class World:
         self.under_way: list[Granted] = []
         self.observed: list[Result] = []
         self.fatal: list[str] = []
-        specs = dict.fromkeys(self.vendors, self.spec)
-        self.metrics = Metrics(CollectorRegistry(), specs, [guard.name for guard in self.policy.guards])
+        self.metrics = self.make_metrics()
         parts = {
             name: AccountPart(self.spec, vendor, self.account_settings[name])
             for name, vendor in self.vendors.items()
@@ -162,7 +162,7 @@ class World:
         self.engine = Engine(
             self.inbox,
             self.settings,
-            Context(self.policy, views, WorkerRef(instance="i", version="1")),
+            Context(self.policy, views, WorkerRef(instance=self.instance, version="1")),
             self.accounts,
             self,
             self._send,
@@ -172,6 +172,11 @@ class World:
             self.clock,
             Random(1),
         )
+
+    def make_metrics(self) -> Metrics:
+        """Return a new process's metrics."""
+        specs = dict.fromkeys(self.vendors, self.spec)
+        return Metrics(CollectorRegistry(), specs, [guard.name for guard in self.policy.guards])
 
     # -- what the engine asks of its log ---------------------------------------------------------------
 
@@ -218,9 +223,10 @@ class World:
         name = f"v{self._n}"
         accounts = data.pop("accounts", tuple(self.vendors)[:1])
         targets = [{"account": account, "app": "live", "stream": key} for account in accounts]
+        about = data.pop("about", {})
         value = {
             "verdict_id": name,
-            "stream": {"key": key, "targets": targets},
+            "stream": {"key": key, "targets": targets, **about},
             "detected_at": format_rfc3339(self.clock.at),
             "category": category,
             "severity": "high",

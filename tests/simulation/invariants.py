@@ -5,7 +5,7 @@ second when everything has come to rest.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,6 +102,16 @@ def a_lost_cut_is_asked_about(previous: Made | None, call: Call, waiting: frozen
         return
     if previous.lost and not previous.asked and waiting <= previous.waiting:
         raise Broken("a_lost_cut_is_asked_about", f"{call.id} after {previous.call.id}")
+
+
+def cuts_what_is_demanded(call: Call, state: TargetState, past: Collection[str]) -> None:
+    """A broadcast is cut only for a demand on it: none that is over, and none of another broadcast."""
+    if call.purpose != "cut":
+        return
+    forbidden = state.ban is not None and state.ban.live
+    holds = (hold for hold in state.holds if hold.active and not hold.over)
+    if not forbidden and not any(hold.session is None or hold.session.id not in past for hold in holds):
+        raise Broken("cuts_what_is_demanded", call.id)
 
 
 def standing(state: TargetState, now: Millis) -> list[Hold]:

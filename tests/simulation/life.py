@@ -1,4 +1,4 @@
-"""One life of a replica under one seed: the real engine, over models of journal, vendors, clock, crashes.
+"""One life of a group of replicas under one seed: real engines; journal, vendors, clocks, crashes are models.
 
 A life is a list of events, each with a seed of its own, so that one can be left out and the others stay
 what they are. A failing list can therefore be made shorter.
@@ -10,9 +10,11 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
-from tests.runtime.engine_world import HOUR, MINUTE, NOW, POLICY, SECOND, World, rule
+from tests.runtime.engine_world import HOUR, MINUTE, NOW, POLICY, SECOND, rule
 from tests.simulation import invariants
-from tests.simulation.invariants import Made
+from tests.simulation.replica import Replica, decoded
+from tests.simulation.vendors import Copies
+from worker.core.holds import FOREVER
 from worker.core.outcome import (
     AlreadySo,
     Done,
@@ -24,11 +26,11 @@ from worker.core.outcome import (
     Unreachable,
     Wire,
 )
-from worker.core.state import StreamState, decode, stream_of
+from worker.core.state import stream_of
 from worker.events.times import format_rfc3339
-from worker.runtime.messages import Batch, Committed, Granted, PartitionBatch
+from worker.runtime.messages import Batch, Committed, Granted
 from worker.vendors.base import Quota
-from worker.words import READS, Millis, digest
+from worker.words import READS, Call, Millis, digest
 
 Event = tuple[str, int]
 """What happens, and the seed of how."""
@@ -48,120 +50,81 @@ EVENTS = (
     *("act", "act", "answer", "answer", "answer", "answer", "answer"),
     *("wait",) * 3,
     *("command", "command", "again", "reset", "drop", "assign", "assign", "crash", "jump", "move"),
+    *("broadcast", "hand_over", "zombie", "freeze"),
 )
+LENGTHS = (10, 15, 20, 20, 30, 30, 50, 150)
+"""How many events a life has: short ones are cheap, and long ones reach what needs many."""
 PARKED = "demands parked"
 CRASHES = ("before commit", "after commit, before send", "after send", "after answer, before commit")
+LATER = ("a zombie's commit refused", "a zombie's call not sent", "read from an old copy")
+"""What may happen beside that: of several replicas, and of vendors with copies."""
 
 
-def events(seed: int, number: int = 300) -> list[Event]:
-    """Return the events of a seed."""
+def events(seed: int, number: int | None = None) -> list[Event]:
+    """Return the events of a seed: ``number`` of them, or as many as the seed says."""
     random = Random(seed)
-    return [(random.choice(EVENTS), random.getrandbits(32)) for _ in range(number)]
-
-
-class Watched(World):
-    """A world whose every commit and every request is held against the invariants.
-
-    ``real`` is the vendors' time; the worker's clock may differ from it.
-    """
-
-    def __init__(self, **settings: Any) -> None:
-        self.real: Millis = NOW
-        self.told: Counter[tuple[str, str | None]] = Counter()
-        self.made: dict[str, Made] = {}
-        self.last: dict[tuple[str, str], Made] = {}  # the last change asked for, by stream and target
-        self.released: set[str] = set()
-        super().__init__(**settings)
-        self.clock.ticks = lambda: (self.real - NOW) / 1000
-
-    def _send(self, granted: Granted) -> None:
-        super()._send(granted)
-        for call, (number, _, key, target) in zip(granted.calls, granted.origins, strict=True):
-            last, state = self.last.get((key, target)), self.committed(number, key).targets[target]
-            seq = state.call.seq if state.call is not None else 0
-            waiting = frozenset(h.id for h in state.holds if h.phase == "waiting" and h.seq < seq)
-            if call.purpose in READS:
-                if last is not None and call.purpose == "read_live":
-                    last.asked = True
-                continue
-            invariants.repeated_only_where_lost(last, call, waiting)
-            invariants.a_lost_cut_is_asked_about(last, call, waiting)
-            self.made[call.id] = self.last[key, target] = Made(call, waiting)
-
-    def _write_part(self, p: int, part: PartitionBatch) -> None:
-        before = {key: self.remembered(p, key) for key in part.states}
-        first = len(self.results)
-        super()._write_part(p, part)
-        for result in self.results[first:]:
-            if result["terminal"]:
-                name = result["verdict_id"] or result["command_id"]
-                self.told[name, result["target"]["account"] if result["target"] else None] += 1
-        invariants.at_most_one_terminal(self.told)
-        for key, state in before.items():
-            if state is not None:
-                self._compare(state, self.remembered(p, key))
-
-    def _compare(self, before: StreamState, after: StreamState | None) -> None:
-        for name, target in before.targets.items():
-            now = after.targets.get(name) if after is not None else None
-            invariants.releasing_spares_the_others(target, now, self.released, self.clock.at)
-            made = self.made.get(target.call.id) if target.call is not None else None
-            if made is None and target.call is not None and target.call.purpose not in READS:
-                self.last.pop((before.key, name), None)  # committed, and perhaps never sent: a doubt
-            if made is not None and (now is None or now.call is None or now.call.id != made.call.id):
-                made.kept = made.told
-
-    def forget_told(self, partition: int | None = None) -> None:
-        """Lose the answers that are not committed: of one partition, or of all."""
-        for made in self.made.values():
-            if made.told and not made.kept and partition in (None, self.home(made.call.target.stream)):
-                made.told, made.lost = False, True
+    length = random.choice(LENGTHS) if number is None else number
+    return [(random.choice(EVENTS), random.getrandbits(32)) for _ in range(length)]
 
 
 class Life:
-    """What is done to one replica, event by event, and how it ends."""
+    """What is done to a group of replicas, event by event, and how it ends."""
 
     def __init__(self, seed: int) -> None:
         random = Random(seed)
         self.random = random
         policy = replace(POLICY, rules=RULES, verify_after=random.choice(((), (5 * SECOND, 30 * SECOND))))
-        self.w = Watched(
-            partitions=PARTITIONS,
-            accounts=ACCOUNTS,
-            quotas=QUOTAS,
-            concurrency=random.choice((1, 3, 10)),
-            policy=policy,
-            gather=random.choice((0, 20)),
-        )
+        settings: dict[str, Any] = {
+            "partitions": PARTITIONS,
+            "accounts": ACCOUNTS,
+            "quotas": QUOTAS,
+            "concurrency": random.choice((1, 3, 10)),
+            "policy": policy,
+            "gather": random.choice((0, 20)),
+        }
         self.jumps = random.choice(("none", "none", "back", "forward"))
         self.jumped = False
+        self.w = Replica(0, None, **settings)
+        """The first replica, through which what all share is looked at."""
+        others = random.choice((0, 0, 1, 2))
+        self.replicas = [self.w, *(Replica(n, self.w, **settings) for n in range(1, others + 1))]
+        self.r = self.w
+        """The replica to which the event of the moment happens."""
+        self.copies = Copies(self.w.vendors) if random.random() < 0.1 else None
+        for r in self.replicas:
+            r.old_copies = self.copies is not None
         self.due: set[tuple[str, str]] = set()
         self.commands: set[str] = set()
         self.verdicts: list[tuple[str, str]] = []  # stream, id
-        self.untold: Batch | None = None  # durable, and the engine does not know yet
+        self.untold: dict[int, Batch] = {}  # by replica: durable, and its engine does not know yet
         self.sent_at: dict[str, Millis] = {}
         self.acted: dict[str, tuple[Outcome, ...]] = {}
         self.counted: dict[tuple[str, str], list[Millis]] = defaultdict(list)  # as the vendor counts
         self.seen: Counter[str] = Counter()
-        self.w.assign()
+        for p in range(PARTITIONS):
+            self.replicas[p % len(self.replicas)].assign(p)
 
     def play(self, happens: list[Event]) -> None:
         """Let it all happen, then come to rest; raises Broken."""
         for name, seed in happens:
             self.random = Random(seed)
+            self.r = self.random.choice(self.replicas)
             getattr(self, f"_{name}")()
             self._note_sent()
             self.seen[name] += 1
         self.random = Random(0)
         self._rest()
+        self.seen["a zombie's call not sent"] += sum(r.unsent for r in self.replicas)
 
     def _note_sent(self) -> None:
-        for granted in self.w.under_way:
-            self.sent_at.setdefault(granted.calls[0].id, self.w.clock.at)
+        for r in self.replicas:
+            for granted in r.under_way:
+                self.sent_at.setdefault(granted.calls[0].id, r.clock.at)
 
     def _pass(self, length: Millis) -> None:
-        self.w.clock.at += length
-        self.w.real += length
+        self.w.real.at += length
+        for r in self.replicas:
+            r.clock.at += length
 
     # -- input -----------------------------------------------------------------------------------------
 
@@ -169,9 +132,25 @@ class Life:
         key = f"k{self.random.randrange(12)}"
         accounts = tuple(self.random.sample(ACCOUNTS, self.random.choice((1, 1, 2))))
         partition = self.random.choice((None, None, None, self.random.randrange(PARTITIONS)))
-        name = self.w.verdict(key, self.random.choice(CATEGORIES), partition, accounts=accounts)
+        stream = {"session": self._session(key)} if self.random.random() < 0.3 else {}
+        name = self.w.verdict(key, self.random.choice(CATEGORIES), partition, accounts=accounts, about=stream)
         self.verdicts.append((key, name))
         self.due.update((name, account) for account in accounts)
+
+    def _session(self, key: str) -> dict[str, Any]:
+        """Return one of a stream's broadcasts: each began a minute after the one before."""
+        number = self.random.randrange(4)
+        return {"id": f"{key}-{number}", "started_at": format_rfc3339(NOW - HOUR + number * MINUTE)}
+
+    def _broadcast(self) -> None:
+        """Tell that a broadcast started or ended."""
+        key = f"k{self.random.randrange(12)}"
+        event = {
+            "stream_event": self.random.choice(("started", "ended")),
+            "stream": {"key": key, "session": self._session(key)},
+            "at": format_rfc3339(self.w.real.at),
+        }
+        self.w.write(self.w.home(key), json.dumps(event).encode(), key)
 
     def _again(self) -> None:
         """Deliver a record once more."""
@@ -190,21 +169,21 @@ class Life:
             ids = [digest("hold", key, other) for stream, other in self.verdicts if stream == key]
             self.w.released.update([hold] if fields else ids)
         if name == "extend":
-            fields["until"] = format_rfc3339(self.w.clock.at + 2 * HOUR)
+            fields["until"] = format_rfc3339(self.w.real.at + 2 * HOUR)
         self._give(key, name, **fields)
 
     def _give(self, key: str, name: str, **fields: Any) -> None:
         number = f"c{len(self.commands) + 1}"
         self.commands.add(number)
-        at = format_rfc3339(self.w.clock.at)
+        at = format_rfc3339(self.w.real.at)
         command = {"command_id": number, "command": name, "stream": {"key": key}, "by": "m", "issued_at": at}
         self.w.write(self.w.home(key), json.dumps({**command, **fields}).encode(), key)
 
     def _poll(self) -> None:
-        self.w.poll(self.random.choice((1, 3, 500)))
+        self.r.poll(self.random.choice((1, 3, 500)))
 
     def _turn(self) -> None:
-        self.w.turn(self.random.choice((1, 2)))
+        self.r.turn(self.random.choice((1, 2)))
 
     def _wait(self) -> None:
         self._pass(self.random.choice((1, 30, SECOND, 3 * SECOND, 10 * SECOND)))
@@ -213,81 +192,149 @@ class Life:
         """Set the worker's clock; the vendors' goes on as it did."""
         if self.jumps != "none":
             length = self.random.choice((500, 5 * SECOND, 20 * SECOND))
-            self.w.clock.at += length if self.jumps == "forward" else -length
+            self.r.clock.at += length if self.jumps == "forward" else -length
             self.jumped = True
 
     # -- the journal, partitions, crashes --------------------------------------------------------------
 
     def _commit(self) -> None:
-        """Make a batch durable, or tell of one that is."""
-        if self.untold is not None:
-            self.w.inbox.put(Committed(self.untold, 0.0))
-            self.untold = None
-        elif self.w.submitted is not None:
-            self.untold = self.w.make_durable()
+        """Make a batch durable, or tell of one that is. The group refuses a zombie's."""
+        r = self.r
+        untold = self.untold.pop(r.number, None)
+        if untold is not None:
+            r.inbox.put(Committed(untold, 0.0))
+        elif r.submitted is not None and self._is_refused(r.submitted):
+            self.seen["a zombie's commit refused"] += 1
+            self._lose_batch(durable=False)
+        elif r.submitted is not None:
+            self.untold[r.number] = r.make_durable()
             if self.random.random() < 0.6:
                 self._commit()
 
+    def _is_refused(self, batch: Batch) -> bool:
+        owned = self.r.owned()
+        alive = (p for p, part in batch.partitions.items() if owned.get(p) == part.epoch)
+        return any(self.w.owner.get(p) != self.r.number for p in alive)
+
+    def _lose_batch(self, *, durable: bool) -> None:
+        """Let a transaction fail, or its answer be lost; everything is read again."""
+        self.r.reset(durable=durable)
+        self.r.forget_told()
+        if self.random.random() < 0.5:
+            self.r.turn()
+        self.r.hear_of_loss()
+        for p in sorted(self.r.owned_):
+            self.r.restore(p)
+
     def _reset(self) -> None:
-        if self.w.submitted is not None:
-            self.w.reset(durable=self.random.random() < 0.5)
-            self.w.forget_told()
-            if self.random.random() < 0.5:
-                self.w.turn()
-            for p in self.w.owned_:
-                self.w.restore(p)
+        if self.r.submitted is not None:
+            durable = self.random.random() < 0.5 and not self._is_refused(self.r.submitted)
+            self._lose_batch(durable=durable)
 
     def _drop(self) -> None:
-        if self.w.owned_:
-            partition = self.random.choice(sorted(self.w.owned_))
-            self.w.drop(partition)
-            self.w.forget_told(partition)
+        if self.r.owned_:
+            partition = self.random.choice(sorted(self.r.owned_))
+            self.r.drop(partition)
+            self.r.forget_told(lambda p: p == partition)
 
     def _move(self) -> None:
         """Lose a partition and have it back at once, while its records lie in the inbox."""
-        self.w.poll()
+        self.r.poll()
         self._drop()
         self._assign()
 
+    def _hand_over(self) -> None:
+        """Lose a partition to another replica."""
+        self._drop()
+        self.r = self.random.choice(self.replicas)
+        self._assign()
+
+    def _zombie(self) -> None:
+        """Give a partition to another replica; the one that had it does not hear of it, or does at last."""
+        r = self.r
+        if r.lost():
+            r.hear_of_loss()
+        elif r.owned_ and len(self.replicas) > 1:
+            partition = self.random.choice(sorted(r.owned_))
+            r.forget_told(lambda p: p == partition)
+            self._take(self.random.choice([other for other in self.replicas if other is not r]), partition)
+
+    def _freeze(self) -> None:
+        """Stand still with records in the inbox, while another replica has a partition for a while."""
+        frozen, others = self.r, [r for r in self.replicas if r is not self.r]
+        if not (frozen.owned_ and others):
+            return
+        partition = self.random.choice(sorted(frozen.owned_))
+        frozen.poll(self.random.choice((1, 3, 500)))
+        frozen.forget_told(lambda p: p == partition)
+        self.r = self.random.choice(others)
+        self._take(self.r, partition)
+        for _ in range(self.random.choice((2, 5))):
+            self.r.poll(self.random.choice((1, 3, 500)))
+            self.r.turn()
+            self._note_sent()
+            self._commit()
+        if partition in self.r.owned_:
+            self.r.drop(partition)
+            self.r.forget_told(lambda p: p == partition)
+        self._take(frozen, partition)
+
     def _assign(self) -> None:
-        away = sorted(set(range(PARTITIONS)) - self.w.owned_)
+        away = sorted(set(range(PARTITIONS)) - set(self.w.owner))
         if away:
-            self.w.assign(self.random.choice(away))
+            self._take(self.r, self.random.choice(away))
+
+    def _take(self, r: Replica, partition: int) -> None:
+        if partition in r.owned_:  # as a zombie, that hears of both at once
+            r.drop(partition)
+        r.assign(partition)
 
     def _crash(self) -> None:
-        """End the process. What is under way may have happened."""
-        w = self.w
-        told = any(made.told and not made.kept for made in w.made.values())
-        now = (w.submitted is not None, self.untold is not None, bool(w.under_way), told)
+        """End a process. What is under way may have happened. Its partitions come back to it, or some do."""
+        r = self.r
+        now = (r.submitted is not None, r.number in self.untold, bool(r.under_way), r.told_and_not_kept())
         self.seen.update(point for point, so in zip(CRASHES, now, strict=True) if so)
-        for granted in list(w.under_way):
+        for granted in list(r.under_way):
             if self.random.random() < 0.5:
                 self._act_on(granted)
             self._lose(granted)
-        w.forget_told()
-        self.untold = None
-        w.start()
+        r.forget_told()
+        self.untold.pop(r.number, None)
+        for p in [p for p, owner in self.w.owner.items() if owner == r.number]:
+            del self.w.owner[p]
+        r.start()
         self._pass(self.random.choice((0, SECOND)))
-        for p in self.random.sample(range(PARTITIONS), self.random.choice((1, 3))):
-            w.assign(p)
+        away = sorted(set(range(PARTITIONS)) - set(self.w.owner))
+        for p in self.random.sample(away, min(len(away), self.random.choice((1, 3)))):
+            self._take(r, p)
 
     # -- the vendors -----------------------------------------------------------------------------------
 
     def _act(self) -> None:
         """Let a vendor act on a request, and keep its answer on the way."""
-        if self.w.under_way:
-            self._act_on(self.random.choice(self.w.under_way))
+        if self.r.under_way:
+            self._act_on(self.random.choice(self.r.under_way))
 
     def _act_on(self, granted: Granted) -> tuple[Outcome, ...]:
         name = granted.calls[0].id
         if name not in self.acted:
-            vendor = self.w.vendors[granted.account]
-            self.acted[name] = tuple(vendor.perform(call, self.w.real) for call in granted.calls)
+            self.acted[name] = tuple(self._perform(granted.account, call) for call in granted.calls)
             self._count(granted)
         return self.acted[name]
 
+    def _perform(self, account: str, call: Call) -> Outcome:
+        at, vendor = self.w.real.at, self.w.vendors[account]
+        if self.copies is None:
+            return vendor.perform(call, at)
+        if call.purpose in READS and self.random.random() < 0.5:
+            self.seen["read from an old copy"] += 1
+            return self.copies.choose(account, self.random).perform(call, at)
+        outcome = vendor.perform(call, at)
+        self.copies.keep(account)
+        return outcome
+
     def _count(self, granted: Granted) -> None:
-        self.counted[granted.account, granted.calls[0].operation].append(self.w.real)
+        self.counted[granted.account, granted.calls[0].operation].append(self.w.real.at)
 
     def _lose(self, granted: Granted) -> None:
         for call in granted.calls:
@@ -295,9 +342,9 @@ class Life:
                 self.w.made[call.id].lost = True
 
     def _answer(self) -> None:
-        if not self.w.under_way:
+        if not self.r.under_way:
             return
-        granted, fate = self.random.choice(self.w.under_way), self.random.random()
+        granted, fate = self.random.choice(self.r.under_way), self.random.random()
         acted = granted.calls[0].id in self.acted
         if fate < 0.08 and not acted:
             self._say(granted, Unreachable(), sent=False)
@@ -316,20 +363,22 @@ class Life:
         for call, outcome in zip(granted.calls, said, strict=True):
             made = self.w.made.get(call.id)
             if made is not None and sent:
-                made.told = isinstance(outcome, Done | AlreadySo | NotThere)
-                made.lost = isinstance(outcome, Unknown)
+                good = isinstance(outcome, Done | AlreadySo | NotThere)
+                heard = self.w.owner.get(self.w.home(call.target.stream)) == self.r.number
+                made.told = good and heard
+                made.lost = isinstance(outcome, Unknown) or (good and not heard)
             elif made is not None:
                 del self.w.made[call.id]
-        self.w.answer(granted, *said, sent=sent, started_at=self.sent_at[granted.calls[0].id])
+        self.r.answer(granted, *said, sent=sent, started_at=self.sent_at[granted.calls[0].id])
 
     # -- the end ---------------------------------------------------------------------------------------
 
     def _rest(self) -> None:
         """Let everything go well until nothing is left to do; then look at everything."""
-        w = self.w
-        for p in range(PARTITIONS):
-            if p not in w.owned_:
-                w.assign(p)
+        for r in self.replicas:
+            r.hear_of_loss()
+        for p in sorted(set(range(PARTITIONS)) - set(self.w.owner)):
+            self.replicas[p % len(self.replicas)].assign(p)
         self._work_off()
         for key in sorted({key for key, _ in self.verdicts}):
             self._give(key, "approve")
@@ -337,27 +386,42 @@ class Life:
         self.check()
 
     def _work_off(self) -> None:
-        w = self.w
-        for _ in range(1_000):
-            w.poll()
-            w.turn()
-            self._note_sent()
-            self._commit()
-            for granted in list(w.under_way):
-                self._say(granted, *self._act_on(granted))
-            self._pass(300)
+        for _ in range(2_000):
+            for r in self.replicas:
+                self.r = r
+                self._go_on()
             pending = self.pending()
             if not any(number for name, number in pending.items() if name != PARKED):
                 break
+            self._pass(min(self._until_next(r) for r in self.replicas))
+
+    def _go_on(self) -> None:
+        """Let all go well that can at this moment."""
+        r = self.r
+        for _ in range(50):
+            r.poll()
+            r.turn()
+            self._note_sent()
+            busy = r.submitted is not None or r.number in self.untold or bool(r.under_way)
+            self._commit()
+            for granted in list(r.under_way):
+                self._say(granted, *self._act_on(granted))
+            if not busy and r.inbox.empty():
+                break
+
+    def _until_next(self, r: Replica) -> Millis:
+        """Return how long nothing will happen by itself; at least the 20 ms for which a batch gathers."""
+        at = min(r.engine._wakes.next_at(), r.accounts.next_at(r.clock.at), FOREVER)
+        return max(20, min(at - r.clock.at, MINUTE))
 
     def pending(self) -> dict[str, int]:
         """Return how much of each kind is unfinished."""
-        w = self.w
-        opens = [found for part in w.engine.partitions.values() for found in part.opens.values()]
+        w, everyone = self.w, self.replicas
+        opens = [f for r in everyone for part in r.engine.partitions.values() for f in part.opens.values()]
         return {
-            "not idle": not w.engine.idle(),
-            "calls under way": w.accounts.under_way(),
-            "slots taken": w.slots_taken(),
+            "not idle": sum(not r.engine.idle() for r in everyone),
+            "calls under way": sum(r.accounts.under_way() for r in everyone),
+            "slots taken": sum(r.slots_taken() for r in everyone),
             "streams busy": sum(found.busy for found in opens),
             PARKED: sum(len(found.parked) for found in opens),
             "states away from home": sum(
@@ -370,17 +434,22 @@ class Life:
 
     def check(self) -> None:
         """Hold the end against the invariants."""
-        w = self.w
         invariants.nothing_pending(self.pending())
-        invariants.one_terminal_each(w.told, self.due, self.commands)
-        if not (self.jumped and self.jumps == "forward"):  # it frees slots early by as much
+        invariants.one_terminal_each(self.w.told, self.due, self.commands)
+        if not self._frees_early():
             invariants.within_quota(self.counted, QUOTAS)
-        self._check_vendors()
+        if self.copies is None:
+            self._check_vendors()
+
+    def _frees_early(self) -> bool:
+        """Whether quota slots may have come free early: a clock was set forward, or lies before another."""
+        return self.jumped and (self.jumps == "forward" or len(self.replicas) > 1)
 
     def _check_vendors(self) -> None:
         w = self.w
+        now, apart = w.real.at, max(abs(w.real.at - r.clock.at) for r in self.replicas)
         records = [record for part in w.states.values() for record in part.values()]
-        states = [decode(r.value) for r in records if r.value and stream_of(r.key) is not None]
+        states = [decoded(r.value) for r in records if r.value and stream_of(r.key) is not None]
         known = {(t.target.account, t.target): t for state in states for t in state.targets.values()}
         for account, vendor in w.vendors.items():
             touched = {target for name, target in known if name == account}
@@ -388,8 +457,8 @@ class Life:
                 invariants.strongest_in_force(
                     known.get((account, target)),
                     vendor._bans.get(target, 0),
-                    vendor._blocked(target, w.real)[0],
-                    w.clock.at,
-                    abs(w.real - w.clock.at),
+                    vendor._blocked(target, w.real.at)[0],
+                    now,
+                    apart,
                     w.policy.absorb_slack,
                 )

@@ -6,17 +6,20 @@ from typing import Any
 
 import pytest
 
-from tests.simulation.life import Life, events
-from tests.simulation.shrink import failure
+from tests.simulation.many import lives
+from tests.simulation.replica import Replica
 from worker.core import answers
+from worker.core.calls import Need
+from worker.core.state import TargetState
 from worker.core.turn import Turn
 from worker.core.whole import Whole
 from worker.runtime.accounts import Accounts
 from worker.runtime.engine import BATCH_STEPS, Engine
 from worker.runtime.messages import Answered, Record
 from worker.runtime.partition import Partition
+from worker.words import Call
 
-SEEDS = 150
+SEEDS = 1_000
 
 Patch = pytest.MonkeyPatch
 original_seal = Partition.seal
@@ -24,6 +27,7 @@ original_submit = Engine._submit
 original_answered = Accounts.answered
 original_release = Turn.release
 original_unknown = answers._unknown
+original_call = Need.call
 
 
 def state_not_written(patch: Patch) -> None:
@@ -121,6 +125,25 @@ def duplicate_not_recognised(patch: Patch) -> None:
     patch.setattr(Whole, "first_time", lambda self, event_id, forget_at: True)
 
 
+def calls_named_alike(patch: Patch) -> None:
+    """The calls of two replicas for one target have one id: what one never sent, the other did not either."""
+
+    def call(self: Need, key: str, state: TargetState, _worker: str = "") -> Call:
+        return original_call(self, key, state)
+
+    patch.setattr(Need, "call", call)
+
+
+def zombie_sends(patch: Patch) -> None:
+    """A replica sends what it was granted for a partition that it has lost."""
+    patch.setattr(Replica, "ours", lambda self, partition, epoch: True)
+
+
+def ended_broadcast_forgotten(patch: Patch) -> None:
+    """A demand bound to a broadcast outlives it."""
+    patch.setattr(Turn, "end_session", lambda self, session_id: None)
+
+
 BUGS: dict[Callable[[Patch], None], set[str]] = {
     state_not_written: {"known_before_sent"},
     answers_not_written: set(),
@@ -130,6 +153,9 @@ BUGS: dict[Callable[[Patch], None], set[str]] = {
     cut_retried_unasked: {"a_lost_cut_is_asked_about"},
     release_lifts_everything: {"releasing_spares_the_others"},
     window_counted_from_send: {"within_quota"},
+    calls_named_alike: {"a_lost_cut_is_asked_about"},
+    zombie_sends: set(),
+    ended_broadcast_forgotten: set(),
     duplicate_not_recognised: {"at_most_one_terminal"},
 }
 """The bugs, and the promise that each must break; any where none is named."""
@@ -138,8 +164,7 @@ BUGS: dict[Callable[[Patch], None], set[str]] = {
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.__name__)
 def test_the_bug_is_noticed(bug: Callable[[Patch], None], monkeypatch: Patch) -> None:
     bug(monkeypatch)
-    for seed in range(SEEDS):
-        said = failure(Life(seed), events(seed))
+    for seed, said, _ in lives(range(SEEDS)):
         if said is not None and (not BUGS[bug] or said.split(":")[0] in BUGS[bug]):
             print(f"{bug.__name__}: seed {seed}: {said[:100]}")  # noqa: T201 - shown by pytest -rP
             return

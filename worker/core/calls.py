@@ -32,10 +32,13 @@ class Need:
     cursor: str | None = None
     check: bool = False
 
-    def call(self, key: str, state: TargetState) -> Call:
-        """Return the call; its id is new for each one of a target."""
+    def call(self, key: str, state: TargetState, worker: str = "") -> Call:
+        """Return the call; its id is new for each one of a target, and of each replica that would make it.
+
+        What a replica that lost the partition knows of a call it never sent is nothing about its heir's.
+        """
         return Call(
-            id=digest(key, state.target.id, str(state.seq + 1)),
+            id=digest(key, state.target.id, str(state.seq + 1), worker),
             purpose=self.purpose,
             operation=self.operation.name,
             target=state.target,

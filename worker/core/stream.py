@@ -182,7 +182,8 @@ def _grant(whole: Whole, event: Grant) -> Call | None:
     wanted = turn.need()
     if wanted is None or wanted.operation.name != event.operation or wanted.not_before > whole.now:
         return None
-    call, seq = wanted.call(whole.key, turn.state), turn.state.seq + 1
+    seq = turn.state.seq + 1
+    call = wanted.call(whole.key, turn.state, whole.ctx.worker.instance)
     turn.state = replace(
         turn.state,
         seq=seq,
