@@ -119,7 +119,7 @@ def main(*arguments: object) -> int:
         (["plan", "--at", "yesterday", "x"], "expected an RFC 3339 date-time"),
         (["explain"], "the following arguments are required: STREAM_KEY"),
         (["release"], "the following arguments are required: STREAM_KEY"),
-        (["topics", "grow"], "invalid choice: 'grow'"),
+        (["topics", "shrink"], "invalid choice: 'shrink'"),
         (["schemas"], "the following arguments are required: --out"),
         (["vendors", "nobody"], '"nobody" is not a vendor (aliyun, cdnetworks'),
     ],

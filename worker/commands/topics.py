@@ -1,4 +1,4 @@
-"""``topics create`` and ``topics describe``: the five topics."""
+"""``topics create``, ``describe`` and ``grow``: the five topics."""
 
 import argparse
 
@@ -10,9 +10,11 @@ from worker.commands.parts.arguments import CommandLine, connected_settings
 
 def add(commands: CommandLine) -> None:
     """Add the commands of this group."""
-    topics = commands.group("topics", "Make or describe the five topics.")
+    topics = commands.group("topics", "Make, describe or enlarge the five topics.")
     topics.add("create", _create, "Make the topics that are missing.")
     topics.add("describe", _describe, "Show what the brokers say about the topics.")
+    about = "After the verdict topic has grown: enlarge results and states, and move states to their homes."
+    topics.add("grow", _grow, about)
 
 
 def _create(arguments: argparse.Namespace) -> int:
@@ -20,6 +22,17 @@ def _create(arguments: argparse.Namespace) -> int:
     from worker.commands.parts import broker
 
     print(broker.make_topics(settings.kafka))
+    return OK
+
+
+def _grow(arguments: argparse.Namespace) -> int:
+    settings = connected_settings(arguments)
+    from worker.commands.parts import growing
+    from worker.commands.parts.broker import brokers
+    from worker.commands.parts.progress import Progress
+
+    with brokers(settings.kafka), Progress() as progress:
+        growing.grow(settings.kafka, print, progress)
     return OK
 
 

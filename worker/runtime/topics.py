@@ -65,6 +65,18 @@ def _wait_until_known(admin: Any, settings: KafkaSettings, names: Iterable[str])
         time.sleep(0.1)
 
 
+def enlarge(settings: KafkaSettings, name: str, partitions: int) -> None:
+    """Give a topic more partitions, and wait until the brokers tell of them. Raises KafkaError."""
+    admin = kafka_client.admin_client(settings)
+    try:
+        admin.create_partitions({name: partitions})
+        until = time.monotonic() + KNOWN_WITHIN_S
+        while _describe(admin, settings)[name].partitions < partitions and time.monotonic() < until:
+            time.sleep(0.1)
+    finally:
+        admin.close()
+
+
 def describe(settings: KafkaSettings) -> dict[str, Topic]:
     """Return those of the five topics that exist, by name. Raises KafkaError."""
     admin = kafka_client.admin_client(settings)
@@ -117,7 +129,7 @@ def partitions_moved(settings: KafkaSettings) -> str:
     names = settings.topics
     return (
         f"topics {names.verdicts} and {names.state} have been enlarged, or kafka.partitioner was changed: "
-        "streams' states lie in other partitions now; they must be moved before the worker can go on"
+        "streams' states lie in other partitions now; `moderation-worker topics grow` moves them"
     )
 
 
