@@ -50,10 +50,8 @@ def run(settings: Settings, until_idle: float | None = None, path: str | None = 
     Returns the exit code: 0 after SIGTERM or when idle, 1 after a failure that a restart must mend (it is
     logged), 130 after an interrupt.
     """
-    parts = _account_parts(settings)
-    logs.configure(redact=_secrets(settings, parts))
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(ClientLogFilter())
+    parts = account_parts(settings)
+    configure_logs(settings, parts)
     return _Worker(settings, parts, until_idle, path).run()
 
 
@@ -247,12 +245,20 @@ class _Worker:
             metrics.consumer_lag_records.labels(self._settings.kafka.topics.verdicts, partition).set(lag)
 
 
-def _account_parts(settings: Settings) -> dict[str, AccountPart]:
+def account_parts(settings: Settings) -> dict[str, AccountPart]:
+    """Return each account with its vendor's adapter."""
     parts = {}
     for name, account in settings.accounts.items():
         spec = load_spec(account.account.vendor)
         parts[name] = AccountPart(spec, make(spec, account.account), account)
     return parts
+
+
+def configure_logs(settings: Settings, parts: Mapping[str, AccountPart]) -> None:
+    """Log as a service does: no secret in it, and the Kafka client's repetitions left out."""
+    logs.configure(redact=_secrets(settings, parts))
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(ClientLogFilter())
 
 
 def _secrets(settings: Settings, parts: Mapping[str, AccountPart]) -> list[str]:
@@ -274,7 +280,7 @@ def probe_accounts(settings: Settings) -> list[tuple[str, bool, str]]:
     The call asks about a stream that does not exist, at the domains of the first route that names the
     account; an account without a route cannot be asked.
     """
-    parts = _account_parts(settings)
+    parts = account_parts(settings)
     answers: SimpleQueue[Answered] = SimpleQueue()
     metrics = Metrics(CollectorRegistry())
     clock = SystemClock()

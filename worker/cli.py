@@ -19,6 +19,7 @@ from worker.commands import (
     backtest,
     check,
     explain,
+    gate,
     plan,
     publish,
     run,
@@ -31,6 +32,7 @@ from worker.commands.parts.arguments import CommandLine
 
 GROUPS = (
     run,
+    gate,
     check,
     plan,
     explain,

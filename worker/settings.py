@@ -78,6 +78,19 @@ class OpsSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class GateSettings:
+    """Where the publish gate is asked. ``fail``: what it answers while it does not know what is forbidden.
+
+    ``away``: how old its knowledge may be, in milliseconds.
+    """
+
+    host: str = "0.0.0.0"  # noqa: S104 - media servers ask from outside
+    port: int = 9465
+    fail: Literal["closed", "open"] = "closed"
+    away: Millis = 30_000
+
+
+@dataclass(frozen=True, slots=True)
 class AccountSettings:
     """One account: its credentials, how hard it may be used, and how long an answer may take.
 
@@ -103,6 +116,7 @@ class Settings:
     policy: Policy
     routes: tuple[Route, ...] = ()
     ops: OpsSettings = field(default_factory=OpsSettings)
+    gate: GateSettings = field(default_factory=GateSettings)
 
 
 def default_path(environ: Mapping[str, str] = os.environ) -> str | None:
@@ -152,8 +166,8 @@ def _read(path: str, environ: Mapping[str, str], how: How[Settings]) -> Settings
 
 
 def _settings(root: Entry) -> Settings:
-    required = ("kafka", "accounts", "policy")
-    section = root.section("kafka", "ops", "accounts", "routes", "policy", "quota_store", required=required)
+    keys = ("kafka", "ops", "gate", "accounts", "routes", "policy", "quota_store")
+    section = root.section(*keys, required=("kafka", "accounts", "policy"))
     if "quota_store" in section.members:
         root.source.problems.append(
             "quota_store: this version has no shared store of quotas; leave it out, "
@@ -167,6 +181,7 @@ def _settings(root: Entry) -> Settings:
         policy=section.read("policy", read_policy, Policy("", ())),
         routes=section.read("routes", lambda entry: read_routes(entry, specs), ()),
         ops=section.read("ops", _ops, OpsSettings()),
+        gate=section.read("gate", _gate, GateSettings()),
     )
 
 
@@ -175,6 +190,23 @@ def _ops(entry: Entry) -> OpsSettings:
     return OpsSettings(
         host=section.read("host", text, usual.host), port=section.read("port", whole(0, 65535), usual.port)
     )
+
+
+def _gate(entry: Entry) -> GateSettings:
+    section, usual = entry.section("host", "port", "fail", "away"), GateSettings()
+    fail: tuple[Literal["closed", "open"], ...] = ("closed", "open")
+    return GateSettings(
+        host=section.read("host", text, usual.host),
+        port=section.read("port", whole(0, 65535), usual.port),
+        fail=section.read("fail", one_of("a way to fail", fail), usual.fail),
+        away=section.read("away", _away, usual.away),
+    )
+
+
+def _away(entry: Entry) -> Millis:
+    if (found := duration(entry)) < 2_000:  # noqa: PLR2004 - the brokers are asked once a second
+        raise entry.wrong(f"{entry.show()} is expected to be 2s or more")
+    return found
 
 
 def _kafka(entry: Entry) -> KafkaSettings:

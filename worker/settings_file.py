@@ -33,8 +33,14 @@ class ConfigError(Exception):
     """What is wrong with the configuration: every problem, each in one line with its path."""
 
     def __init__(self, problems: Sequence[str]) -> None:
-        self.problems = tuple(" ".join(problem.split()) for problem in dict.fromkeys(problems))
+        self.problems = tuple(_one_line(problem) for problem in dict.fromkeys(problems))
         super().__init__("\n".join(self.problems))
+
+
+def _one_line(text: str) -> str:
+    """Return a text that shows as one line, whatever stands in it."""
+    line = " ".join(text.split())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line)
 
 
 class Mistake(Exception):  # noqa: N818 - the contract's word for it

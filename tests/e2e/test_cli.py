@@ -134,6 +134,7 @@ def test_wrong_usage_ends_with_2(capsys: pytest.CaptureFixture[str], arguments: 
 
 COMMANDS = [
     ["run"],
+    ["gate"],
     ["check"],
     ["check", "--connect"],
     ["plan", "-"],
@@ -174,6 +175,13 @@ def test_a_wrong_file_is_answered_on_stderr_without_a_traceback_or_a_secret(conf
     assert ended.stderr == (
         "accounts.cdn.endpoint: http:// is refused unless allow_insecure: true stands beside it\n"
     )
+
+
+def test_a_gate_without_a_server_that_asks_it_is_a_mistake(config: Path) -> None:
+    ended = run("gate", "--config", config)
+
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == "accounts: none is at a server that asks a gate (vendor: nginx_rtmp)\n"
 
 
 def test_the_file_may_come_from_the_environment(config: Path) -> None:
@@ -217,6 +225,7 @@ def test_it_tells_its_version_and_its_commands() -> None:
     assert shown.returncode == 0
     for word in (
         "run",
+        "gate",
         "check",
         "plan",
         "explain",

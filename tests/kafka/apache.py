@@ -155,6 +155,11 @@ class Broker:
             self._process.kill()
             self._process.wait(timeout=20)
 
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        if self._process is not None:
+            self._process.send_signal(number)
+
     def stop(self) -> None:
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()

@@ -4,7 +4,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from worker.runtime.journal import REASONS
-from worker.runtime.metrics import RESET_REASONS, Metrics
+from worker.runtime.metrics import RESET_REASONS, GateMetrics, Metrics
 from worker.vendors.base import Capacity, Operation, Quota, VendorSpec
 
 CONTRACT = """
@@ -43,8 +43,8 @@ SPEC = VendorSpec(
 )
 
 
-def table() -> dict[str, tuple[str, set[str]]]:
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in CONTRACT.strip().splitlines()]
+def table(text: str = CONTRACT) -> dict[str, tuple[str, set[str]]]:
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.strip().splitlines()]
     return {
         name.strip("`"): (kind, {label.strip("` ") for label in labels.split(",") if label})
         for name, kind, labels in rows
@@ -63,6 +63,27 @@ def test_the_metrics_are_those_of_the_contract() -> None:
         assert name.startswith("moderation_")
         assert family.documentation.endswith(".")
     assert found == table()
+
+
+GATE = """
+| `gate_answers_total` | counter | `account`, `decision` |
+| `gate_knowledge_age_seconds` | gauge | |
+| `gate_bans` | gauge | |
+| `build_info` | gauge | `version` |
+"""
+
+
+def test_the_gates_metrics_exist_from_the_start() -> None:
+    registry = CollectorRegistry()
+    GateMetrics(registry, ["edge"], "1.2.3")
+    found = {}
+    for family in text_string_to_metric_families(generate_latest(registry).decode()):
+        name = family.name + ("_total" if family.type == "counter" else "")
+        labels = {label for sample in family.samples for label in sample.labels}
+        found[name.removeprefix("moderation_")] = (family.type, labels)
+    assert found == table(GATE)
+    known = {"account": "edge", "decision": "failed_closed"}
+    assert registry.get_sample_value("moderation_gate_answers_total", known) == 0
 
 
 def test_every_metric_is_an_attribute_of_its_name() -> None:

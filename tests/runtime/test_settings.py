@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from worker.core.policy import Guard, Rule, Then, When
 from worker.core.routes import Route, TargetTemplate
-from worker.settings import KafkaSettings, Settings, default_path, load
+from worker.settings import GateSettings, KafkaSettings, Settings, default_path, load
 from worker.settings_file import ConfigError
 from worker.words import Quota
 
@@ -79,6 +79,7 @@ def test_the_smallest_file_has_every_default(tmp_path: Path) -> None:
 
     assert found.kafka == KafkaSettings(("127.0.0.1:9092",), "moderation-worker", "worker-3")
     assert (found.ops.host, found.ops.port) == ("0.0.0.0", 9464)  # noqa: S104 - the contract's default
+    assert found.gate == GateSettings("0.0.0.0", 9465, "closed", 30_000)  # noqa: S104 - as above
     assert found.routes == ()
     assert found.accounts["dry"].account.settings == {"assume_live": False}
     assert (found.accounts["dry"].timeout, found.accounts["dry"].reserve) == (10_000, 0.05)
@@ -367,6 +368,16 @@ MISTAKES: list[tuple[str, list[str]]] = [
         yaml.safe_dump(SMALLEST) + "ops: {port: 65536, host: ''}\n",
         ["ops.host: is empty", 'ops.port: "65536" is not a whole number from 0 to 65535'],
     ),
+    (
+        with_section("gate", "port: -1\nfail: shut\naway: soon\nhots: a"),
+        [
+            "gate.hots: unknown key (did you mean host?)",
+            'gate.port: "-1" is not a whole number from 0 to 65535',
+            'gate.fail: "shut" is not a way to fail (closed, open)',
+            'gate.away: "soon" is not a duration (10m, 7d)',
+        ],
+    ),
+    (with_section("gate", "away: 1s"), ['gate.away: "1s" is expected to be 2s or more']),
     (yaml.safe_dump(SMALLEST) + "ops:\n  port: 1\n  port: 2\n", ["ops.port: given twice (lines 10 and 11)"]),
     (
         yaml.safe_dump(SMALLEST) + "ops: {? [a] : b}\n",
@@ -791,6 +802,7 @@ KEYS = st.sampled_from(
     [
         "kafka",
         "ops",
+        "gate",
         "accounts",
         "routes",
         "policy",
@@ -841,6 +853,7 @@ NEAR = st.fixed_dictionaries(
     optional={
         "kafka": TREES,
         "ops": TREES,
+        "gate": TREES,
         "routes": TREES,
         "accounts": st.dictionaries(st.text(max_size=3), TREES, max_size=3),
         "policy": st.fixed_dictionaries(

@@ -20,6 +20,7 @@ from worker.words import PRIORITIES, Action, ResultOutcome, Severity
 EVENT_TYPES = ("verdict", "command", "stream")
 RELOADS = ("ok", "refused")
 RESET_REASONS = ("fenced", "membership", "timeout", "connection", "too_large", "error")
+GATE_DECISIONS = ("allowed", "refused", "failed_open", "failed_closed")
 PARKED_REASONS = ("approval", "guard", "pause", "account", "invalid_records")
 
 REQUEST_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -167,6 +168,35 @@ class Metrics:
 
     def _histogram(self, name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
         return Histogram(f"moderation_{name}", text, labels, registry=self.registry, buckets=buckets)
+
+
+class GateMetrics:
+    """The metrics of a publish gate, registered with ``registry``. ``accounts`` are those it answers for."""
+
+    def __init__(self, registry: CollectorRegistry, accounts: Iterable[str], version: str = "") -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # the library left it out
+        self.gate_answers_total = Counter(
+            "moderation_gate_answers_total",
+            "Answers to media servers, by what was decided.",
+            ("account", "decision"),
+            registry=registry,
+        )
+        self.gate_knowledge_age_seconds = Gauge(
+            "moderation_gate_knowledge_age_seconds",
+            "How long ago the gate knew all that was committed; NaN until it has read everything.",
+            registry=registry,
+        )
+        self.gate_bans = Gauge(
+            "moderation_gate_bans",
+            "Streams that the gate knows a ban of, ended ones included.",
+            registry=registry,
+        )
+        build = Gauge(
+            "moderation_build_info", "Always 1; the label says what runs.", ("version",), registry=registry
+        )
+        build.labels(version).set(1)
+        _begin(self.gate_answers_total, accounts, GATE_DECISIONS)
+        _begin(self.gate_answers_total, ["none"], ["unknown_account"])
 
 
 def _begin(metric: MetricWrapperBase, *values: Iterable[str]) -> None:

@@ -1,4 +1,7 @@
-"""/metrics, /healthz and /readyz over HTTP: read-only, for probes and Prometheus."""
+"""/metrics, /healthz and /readyz over HTTP: read-only, for probes and Prometheus.
+
+A gate answers a media server's questions on the same port: they are forms, and change nothing either.
+"""
 
 import errno
 import logging
@@ -22,7 +25,12 @@ log = logging.getLogger(__name__)
 PATIENCE_S = 10.0
 """How long one request may take, from the connection to the end of the answer."""
 
+LONGEST_FORM = 16_384
+"""In bytes. A media server sends a name, an address and a few URLs, each of a few hundred bytes at most."""
+
 Reasons = Callable[[], Sequence[str]]
+Hook = Callable[[str, bytes], tuple[HTTPStatus, str]]
+"""Answers a form that was sent to a path."""
 
 
 class OpsError(Exception):
@@ -34,6 +42,7 @@ class Ops:
 
     ``not_ready`` and ``not_healthy`` return why not, a sentence each, or nothing when all is well. They
     are called from the server's threads, must not block, and their sentences must show no stream name.
+    ``hook``, called so too, answers what is asked at any other path. ``section`` is where the settings stand.
     """
 
     def __init__(
@@ -43,9 +52,11 @@ class Ops:
         *,
         not_ready: Reasons,
         not_healthy: Reasons,
+        hook: Hook | None = None,
+        section: str = "ops",
         patience_s: float = PATIENCE_S,
     ) -> None:
-        self._settings = settings
+        self._settings, self._hook, self._section = settings, hook, section
         self._routes = {
             "/metrics": lambda accept: _metrics(registry, accept),
             "/readyz": lambda _: _verdict(not_ready()),
@@ -59,9 +70,10 @@ class Ops:
         """Open the port and serve. Raises OpsError when it cannot be opened."""
         host, port = self._settings.host, self._settings.port
         try:
-            self._server = _Server((host, port), self._routes, self._patience_s)
+            self._server = _Server((host, port), self._routes, self._hook, self._patience_s)
         except OSError as error:
-            raise OpsError(f"ops: cannot listen on {host} port {port}: {_why(error)}") from None
+            why = _why(error, self._section)
+            raise OpsError(f"{self._section}: cannot listen on {host} port {port}: {why}") from None
         self._thread.start()
 
     @property
@@ -110,11 +122,16 @@ class _Server(ThreadingHTTPServer):
 
     daemon_threads = True
     block_on_close = False
+    request_queue_size = 128  # all encoders of a server come back at once
 
     def __init__(
-        self, address: tuple[str, int], routes: dict[str, Callable[[str], _Answer]], patience_s: float
+        self,
+        address: tuple[str, int],
+        routes: dict[str, Callable[[str], _Answer]],
+        hook: Hook | None,
+        patience_s: float,
     ) -> None:
-        self.routes = routes
+        self.routes, self.hook = routes, hook
         self._patience_s = patience_s
         self._open: dict[Any, float] = {}
         self._lock = threading.Lock()
@@ -176,8 +193,35 @@ class _Handler(BaseHTTPRequestHandler):
         """Answer, without the body."""
         self._answer(body=False)
 
+    def do_POST(self) -> None:
+        """Answer a form."""
+        path = self.path.split("?", 1)[0]
+        if self.server.hook is None or path in self.server.routes:
+            self.send_error(HTTPStatus.METHOD_NOT_ALLOWED)
+            return
+        length = self.headers.get("Content-Length", "")
+        if not length.isascii() or not length.isdigit():
+            self.send_error(HTTPStatus.LENGTH_REQUIRED)
+        elif int(length) > LONGEST_FORM:
+            self.send_error(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+        else:
+            self._ask(self.server.hook, path, self.rfile.read(int(length)))
+
+    def _ask(self, hook: Hook, path: str, form: bytes, *, body: bool = True) -> None:
+        try:
+            status, text = hook(path, form)
+        except Exception as error:  # noqa: BLE001 - whoever asks must get an answer
+            log.error("a hook failed", extra={"error": type(error).__name__})  # noqa: TRY400 - it may show a name
+            status, text = HTTPStatus.INTERNAL_SERVER_ERROR, "failed"
+        content = f"{text}\n".encode()
+        self._send(status, _PLAIN, content if body else b"", len(content))
+
     def _answer(self, *, body: bool) -> None:
-        route = self.server.routes.get(self.path.split("?", 1)[0])
+        path, _, query = self.path.partition("?")
+        route = self.server.routes.get(path)
+        if route is None and self.server.hook is not None:
+            self._ask(self.server.hook, path, query.encode("ascii", "replace"), body=body)
+            return
         if route is None:
             status, content_type, content = HTTPStatus.NOT_FOUND, _PLAIN, b"not found\n"
         else:
@@ -205,7 +249,7 @@ class _Handler(BaseHTTPRequestHandler):
         status = HTTPStatus(code)
         self.send_response(status)
         if status == HTTPStatus.METHOD_NOT_ALLOWED:
-            self.send_header("Allow", "GET, HEAD")
+            self.send_header("Allow", "GET, HEAD" if self.server.hook is None else "GET, HEAD, POST")
         text = f"{status.phrase.lower()}\n".encode()
         self.send_header("Content-Type", _PLAIN)
         self.send_header("Content-Length", str(len(text)))
@@ -216,11 +260,11 @@ class _Handler(BaseHTTPRequestHandler):
         """Keep probes out of the log."""
 
 
-def _why(error: OSError) -> str:
+def _why(error: OSError, section: str) -> str:
     if error.errno == errno.EADDRINUSE:
-        return "the port is in use; choose another (ops.port), or 0 for any free one"
+        return f"the port is in use; choose another ({section}.port), or 0 for any free one"
     if error.errno == errno.EACCES:
-        return "not allowed; choose a port from 1024 up (ops.port)"
+        return f"not allowed; choose a port from 1024 up ({section}.port)"
     if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
-        return "not an address of this machine (ops.host)"
+        return f"not an address of this machine ({section}.host)"
     return error.strerror or type(error).__name__
