@@ -133,8 +133,8 @@ def test_wrong_usage_ends_with_2(capsys: pytest.CaptureFixture[str], arguments: 
 
 
 COMMANDS = [
-    ["run"],
     ["gate"],
+    ["run"],
     ["check"],
     ["check", "--connect"],
     ["plan", "-"],
@@ -520,7 +520,8 @@ def test_a_reader_that_has_seen_enough_is_no_accident(config: Path, tmp_path: Pa
 def test_vendors_are_listed_and_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert main("vendors") == 0
     listed = capsys.readouterr().out
-    assert [line.split()[0] for line in listed.splitlines()] == ["aliyun", "cdnetworks", "huawei", "memory"]
+    names = ["aliyun", "cdnetworks", "huawei", "memory", "nginx_rtmp"]
+    assert [line.split()[0] for line in listed.splitlines()] == names
 
     assert main("vendors", "cdnetworks") == 0
     shown = " ".join(capsys.readouterr().out.split())
@@ -537,6 +538,8 @@ def test_vendors_are_listed_and_shown(capsys: pytest.CaptureFixture[str]) -> Non
     ):
         assert part in shown
 
+    assert main("vendors", "nginx_rtmp") == 0
+    assert "A ban takes no call: the server asks the publish gate" in capsys.readouterr().out
     assert main("vendors", "memory") == 0
     assert "boolean, default false" in capsys.readouterr().out
     assert main("vendors", "aliyun") == 0
@@ -631,7 +634,7 @@ def test_check_names_brokers_and_accounts_that_do_not_answer(
     assert account == "account cdn: asked cdnetworks"
 
 
-@pytest.mark.parametrize("command", COMMANDS[4:])
+@pytest.mark.parametrize("command", COMMANDS[5:])
 def test_a_broker_that_is_away_is_one_clear_sentence(
     config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, command: list[str]
 ) -> None:
