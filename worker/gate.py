@@ -25,7 +25,8 @@ from worker.core.bans import Bans
 from worker.runtime.follower import Follower
 from worker.runtime.metrics import GateMetrics
 from worker.runtime.ops import Ops, OpsError
-from worker.settings import GateSettings, OpsSettings, Settings
+from worker.settings import Settings
+from worker.settings_ports import GateSettings, OpsSettings
 from worker.words import Millis
 
 log = logging.getLogger(__name__)

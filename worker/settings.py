@@ -32,6 +32,7 @@ from worker.settings_file import (
     whole,
 )
 from worker.settings_policy import quota, read_policy, read_routes
+from worker.settings_ports import GateSettings, OpsSettings, read_gate, read_ops
 from worker.vendors.base import Account, Quota, Setting, VendorSpec
 from worker.words import Millis
 
@@ -67,27 +68,6 @@ class KafkaSettings:
     create_topics: bool = False
     topics: Topics = field(default_factory=Topics)
     client: Mapping[str, Any] = field(default_factory=dict, repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class OpsSettings:
-    """Where /metrics, /healthz and /readyz are served. Port 0 takes any free one."""
-
-    host: str = "0.0.0.0"  # noqa: S104 - a container's probes come from outside
-    port: int = 9464
-
-
-@dataclass(frozen=True, slots=True)
-class GateSettings:
-    """Where the publish gate is asked. ``fail``: what it answers while it does not know what is forbidden.
-
-    ``away``: how old its knowledge may be, in milliseconds.
-    """
-
-    host: str = "0.0.0.0"  # noqa: S104 - media servers ask from outside
-    port: int = 9465
-    fail: Literal["closed", "open"] = "closed"
-    away: Millis = 30_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,33 +160,9 @@ def _settings(root: Entry) -> Settings:
         accounts=accounts,
         policy=section.read("policy", read_policy, Policy("", ())),
         routes=section.read("routes", lambda entry: read_routes(entry, specs), ()),
-        ops=section.read("ops", _ops, OpsSettings()),
-        gate=section.read("gate", _gate, GateSettings()),
+        ops=section.read("ops", read_ops, OpsSettings()),
+        gate=section.read("gate", read_gate, GateSettings()),
     )
-
-
-def _ops(entry: Entry) -> OpsSettings:
-    section, usual = entry.section("host", "port"), OpsSettings()
-    return OpsSettings(
-        host=section.read("host", text, usual.host), port=section.read("port", whole(0, 65535), usual.port)
-    )
-
-
-def _gate(entry: Entry) -> GateSettings:
-    section, usual = entry.section("host", "port", "fail", "away"), GateSettings()
-    fail: tuple[Literal["closed", "open"], ...] = ("closed", "open")
-    return GateSettings(
-        host=section.read("host", text, usual.host),
-        port=section.read("port", whole(0, 65535), usual.port),
-        fail=section.read("fail", one_of("a way to fail", fail), usual.fail),
-        away=section.read("away", _away, usual.away),
-    )
-
-
-def _away(entry: Entry) -> Millis:
-    if (found := duration(entry)) < 2_000:  # noqa: PLR2004 - the brokers are asked once a second
-        raise entry.wrong(f"{entry.show()} is expected to be 2s or more")
-    return found
 
 
 def _kafka(entry: Entry) -> KafkaSettings:

@@ -14,7 +14,7 @@ from worker.core.bans import Bans
 from worker.gate import Gate, fields
 from worker.runtime.metrics import GateMetrics
 from worker.runtime.ops import LONGEST_FORM, Ops
-from worker.settings import GateSettings, OpsSettings
+from worker.settings_ports import GateSettings, OpsSettings
 from worker.words import Millis
 
 NOW: Millis = 1_790_000_000_000

@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from worker.runtime.metrics import Metrics
 from worker.runtime.ops import Ops, OpsError
-from worker.settings import OpsSettings
+from worker.settings_ports import OpsSettings
 
 
 class Rig:

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from worker.core.policy import Guard, Rule, Then, When
 from worker.core.routes import Route, TargetTemplate
-from worker.settings import GateSettings, KafkaSettings, Settings, default_path, load
+from worker.settings import KafkaSettings, Settings, default_path, load
 from worker.settings_file import ConfigError
+from worker.settings_ports import GateSettings
 from worker.words import Quota
 
 HERE = Path(__file__).parent

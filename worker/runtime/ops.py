@@ -18,7 +18,7 @@ from typing import Any, Self
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-from worker.settings import OpsSettings
+from worker.settings_ports import OpsSettings
 
 log = logging.getLogger(__name__)
 
