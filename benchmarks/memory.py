@@ -22,6 +22,7 @@ from kafka import KafkaProducer
 from prometheus_client import CollectorRegistry
 
 from benchmarks.common import ground, report
+from worker.app import collect_seldom
 from worker.core.context import AccountView, Context
 from worker.core.outcome import Done
 from worker.core.policy import Policy, Rule, Then, When
@@ -234,6 +235,7 @@ def main() -> None:
     parser.add_argument("--part", choices=("live", "waiting"), help="one measurement, for a fresh process")
     parser.add_argument("--streams", type=int, default=STREAMS)
     chosen = parser.parse_args()
+    collect_seldom()  # as the worker does
     if chosen.part:
         print(filled(chosen.streams, UNLIMITED if chosen.part == "live" else NONE)[0])
         return

@@ -55,6 +55,12 @@ def run(settings: Settings, until_idle: float | None = None, path: str | None = 
     return _Worker(settings, parts, until_idle, path).run()
 
 
+def collect_seldom() -> None:
+    """Let the interpreter look for cycles seldom, and never among what is there by now."""
+    gc.freeze()
+    gc.set_threshold(COLLECT_EVERY)
+
+
 class _Worker:
     """One replica: all its threads, from start to drain."""
 
@@ -126,8 +132,7 @@ class _Worker:
             signal.signal(signal.SIGHUP, self._on_hangup)
         about = {"instance": self._settings.kafka.instance_id, "version": __version__}
         log.info("started", extra={**about, "ops_port": self._ops.port})
-        gc.freeze()  # what is there by now stays, and is not looked at again
-        gc.set_threshold(COLLECT_EVERY)
+        collect_seldom()
         try:
             self._engine.run(self._over)
             if self._fatal is None:

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from kafka import KafkaConsumer
-from kafka.consumer.fetcher import Fetcher
 from kafka.errors import FencedInstanceIdError, KafkaConnectionError, KafkaError, RebalanceInProgressError
 from kafka.net.inet import KafkaNetSocket
 
@@ -27,35 +26,6 @@ def silent_server() -> socket.socket:
 
 def settings_at(server: socket.socket, **client: Any) -> KafkaSettings:
     return KafkaSettings((f"127.0.0.1:{server.getsockname()[1]}",), "group", "a", client=client)
-
-
-@pytest.mark.parametrize(
-    ("control", "records", "expected"),
-    [
-        (True, [], False),  # what compaction leaves behind
-        (True, [SimpleNamespace(abort=True)], True),
-        (True, [SimpleNamespace(abort=False)], False),
-        (False, [SimpleNamespace(abort=True)], False),
-    ],
-)
-def test_an_empty_control_batch_is_no_abort_marker(
-    control: bool, records: list[SimpleNamespace], expected: bool
-) -> None:
-    class Batch:
-        is_control_batch = control
-
-        def __next__(self) -> SimpleNamespace:
-            if not records:
-                raise StopIteration
-            return records.pop()
-
-    reader = object.__new__(Fetcher.PartitionRecords)
-    assert reader._contains_abort_marker(Batch()) is expected
-
-
-def test_the_reader_still_asks_that_question() -> None:
-    names = Fetcher.PartitionRecords._unpack_records.__code__.co_names
-    assert "_contains_abort_marker" in names
 
 
 def test_a_refusing_coordinator_is_waited_for() -> None:

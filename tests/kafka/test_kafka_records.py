@@ -1,5 +1,6 @@
 """Batches filled by us are those the library would have filled, and their records' fate is known."""
 
+import importlib.util
 import os
 import time
 from collections.abc import Iterator
@@ -8,7 +9,10 @@ from typing import Any
 
 import pytest
 from kafka import TopicPartition
+from kafka.consumer import fetcher
+from kafka.consumer.fetcher import IsolationLevel
 from kafka.errors import (
+    CorruptRecordError,
     IllegalStateError,
     KafkaTimeoutError,
     MessageSizeTooLargeError,
@@ -16,10 +20,11 @@ from kafka.errors import (
 )
 from kafka.producer.producer_batch import ProducerBatch
 from kafka.record.memory_records import MemoryRecords, MemoryRecordsBuilder
+from kafka.record.util import calc_crc32c
 
 from tests.kafka.member import read
 from worker.runtime import kafka_client
-from worker.runtime.kafka_records import _fill, _Futures, write
+from worker.runtime.kafka_records import _fill, _Futures, unpack, write
 from worker.runtime.messages import Record
 from worker.settings import KafkaSettings
 
@@ -95,6 +100,113 @@ def test_what_nobody_acknowledges_is_told_by_record() -> None:
 def test_a_private_name_that_is_gone_is_named(producer: Any) -> None:
     with pytest.raises(RuntimeError, match=r"kafka-python has changed: .* is gone"):
         write(producer, RECORDS[:1], 1.0)
+
+
+# What is read, compared with what the library reads.
+
+
+def library() -> Any:
+    """Return a second copy of the library's fetcher, as it came."""
+    spec = importlib.util.find_spec("kafka.consumer.fetcher")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert module.Fetcher.PartitionRecords._unpack_records is not unpack
+    return module
+
+
+def batch(
+    offset: int,
+    *records: tuple[bytes | None, bytes | None, list[tuple[str, bytes | None]]],
+    producer: int = -1,
+    control: bool = False,
+    compression: int = 0,
+    by_broker: bool = False,
+) -> bytes:
+    """Return a batch as a broker has it."""
+    builder = MemoryRecordsBuilder(2, compression, 1 << 20)
+    for i, (key, value, headers) in enumerate(records):
+        builder.append(1_700_000_000_000 + 70 * i - (i == 3), key, value, headers)
+    if producer >= 0:
+        builder.set_producer_state(producer, 0, 0, is_transactional=True)
+    builder.close()
+    raw = bytearray(builder.buffer())
+    raw[:8] = offset.to_bytes(8, "big")
+    raw[22] |= 0x20 * control | 0x08 * by_broker
+    raw[17:21] = calc_crc32c(memoryview(raw)[21:]).to_bytes(4, "big")
+    return bytes(raw)
+
+
+def marker(offset: int, producer: int, *, commit: bool) -> bytes:
+    return batch(offset, (b"\0\0\0" + bytes([commit]), b"\0" * 6, []), producer=producer, control=True)
+
+
+def old(version: int) -> bytes:
+    builder = MemoryRecordsBuilder(version, 0, 1 << 20)
+    builder.append(1_700_000_000_000, b"k", b"v")
+    builder.append(1_700_000_000_001, None, None)
+    builder.close()
+    return bytes(builder.buffer())
+
+
+MANY = [(b"k%d" % i, b"v" * (i * 40), [("n", b"%d" % i), ("ü", None)]) for i in range(100)]
+ODD: list[tuple[bytes | None, bytes | None, list[tuple[str, bytes | None]]]] = [
+    (None, None, []), (b"", b"", [("", b"")]), (b"k", None, []), (None, b"v", [("n", b"x" * 200)])
+]  # fmt: skip
+
+
+def fetched(module: Any, raw: bytes, level: Any, aborted: list[Any], start: int) -> tuple[list[Any], Any]:
+    reader = module.Fetcher.PartitionRecords(
+        start, TopicPartition("t", 3), MemoryRecords(raw), isolation_level=level, aborted_transactions=aborted
+    )
+    found: list[Any] = []
+    while reader:
+        found += reader.take(7)
+        assert not found or reader.next_fetch_offset > found[-1].offset
+    return [tuple(record)[:9] for record in found], (reader.next_fetch_offset, reader.leader_epoch)
+
+
+@pytest.mark.parametrize("level", IsolationLevel)
+@pytest.mark.parametrize(
+    "raw",
+    [
+        batch(0, *ODD) + batch(4, *MANY),
+        batch(0, *MANY, compression=1) + batch(100, *ODD, by_broker=True),
+        batch(0, *ODD, producer=7) + batch(4, *MANY, producer=8) + marker(104, 8, commit=False)
+        + marker(105, 7, commit=True) + batch(106, *ODD, producer=8) + marker(110, 8, commit=True),
+        old(0),
+        old(1),
+    ],
+    ids=["odd", "compressed", "transactions", "version 0", "version 1"],
+)  # fmt: skip
+def test_a_reader_gives_what_the_library_gives(raw: bytes, level: Any) -> None:
+    theirs = library()
+    for start in (0, 2):
+        aborted = [SimpleNamespace(producer_id=8, first_offset=4)]
+        assert fetched(fetcher, raw, level, aborted, start) == fetched(theirs, raw, level, aborted, start)
+
+
+def test_a_control_batch_that_compaction_has_emptied_is_passed() -> None:
+    raw = batch(0, *ODD, producer=7) + batch(4, producer=7, control=True) + batch(5, *ODD)
+    for level in IsolationLevel:
+        found, _ = fetched(fetcher, raw, level, [], 0)
+        assert [record[3] for record in found] == [0, 1, 2, 3, 5, 6, 7, 8]
+
+
+def test_a_broken_batch_is_no_records() -> None:
+    raw = batch(0, *ODD)
+    for spoilt in (raw[:-1] + b"\1", raw[:60] + b"\7" + raw[61:]):
+        with pytest.raises(CorruptRecordError):
+            fetched(fetcher, spoilt, IsolationLevel.READ_COMMITTED, [], 0)
+    lying = bytearray(raw)
+    lying[61] += 2  # a record's length
+    lying[17:21] = calc_crc32c(memoryview(lying)[21:]).to_bytes(4, "big")
+    with pytest.raises(CorruptRecordError, match="offset 0 of"):
+        fetched(fetcher, bytes(lying), IsolationLevel.READ_COMMITTED, [], 0)
+
+
+# What is written, to Apache Kafka.
 
 
 @pytest.fixture

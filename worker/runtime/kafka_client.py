@@ -13,12 +13,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
-from kafka.consumer import fetcher
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.errors import FencedInstanceIdError, KafkaConnectionError, KafkaError, RebalanceInProgressError
 from kafka.net import inet, transport
 from kafka.net.compat import KafkaNetClient
 
+from worker.runtime.kafka_records import private
 from worker.settings import KafkaSettings
 from worker.words import Millis
 
@@ -233,14 +233,6 @@ def heartbeat_soon(consumer: Any) -> None:
     private(coordinator, "_heartbeat_wakeup").notify()
 
 
-def private(owner: Any, name: str) -> Any:
-    """Return a private name of the library's. Raises RuntimeError when it is gone."""
-    try:
-        return getattr(owner, name)
-    except AttributeError:
-        raise RuntimeError(f"kafka-python has changed: {type(owner).__name__}.{name} is gone") from None
-
-
 def _watch_heartbeats(
     consumer: Any,
     on_heartbeat: Callable[[float], None],
@@ -281,25 +273,6 @@ def _survive_refusals(producer: Any) -> None:
             return False
 
     client.await_ready = patient
-
-
-def _contains_abort_marker(_self: Any, batch: Any) -> bool:
-    """Tell whether a batch ends a transaction by aborting it.
-
-    Compaction can leave a control batch with no record in it. The library's own version then raises a
-    RuntimeError at that offset, for every reader, for ever.
-    """
-    record = next(batch, None) if batch.is_control_batch else None
-    return record is not None and bool(record.abort)
-
-
-def _repair_fetcher() -> None:
-    records = private(private(fetcher, "Fetcher"), "PartitionRecords")
-    private(records, "_contains_abort_marker")
-    records._contains_abort_marker = _contains_abort_marker  # noqa: SLF001 - one of the repairs of this file
-
-
-_repair_fetcher()
 
 
 def _repair_connecting() -> None:

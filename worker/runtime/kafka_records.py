@@ -1,8 +1,10 @@
-"""Records into kafka-python's batches, without what the library does for each of them.
+"""Records into kafka-python's batches and out of them, without what the library does for each.
 
 Its ``send`` takes locks, makes a future and writes numbers byte by byte for every record: on the way of a
 verdict that is more work than the policy's. Here batches are filled first and handed over whole. What
 becomes of a batch stays the library's affair: sequence numbers, checksum, compression, retries, splitting.
+Reading, it makes two objects and two dozen calls for each record, which is most of a restore. Here a batch
+is read in one loop; fetching, positions and transactions stay the library's.
 """
 
 import time
@@ -12,13 +14,36 @@ from typing import Any
 from zlib import crc32
 
 from kafka import TopicPartition
-from kafka.errors import IllegalStateError, KafkaError, UnknownTopicOrPartitionError
+from kafka.consumer.fetcher import ConsumerRecord, Fetcher, IsolationLevel
+from kafka.errors import CorruptRecordError, IllegalStateError, KafkaError, UnknownTopicOrPartitionError
 from kafka.producer.future import FutureRecordMetadata
 from kafka.producer.producer_batch import ProducerBatch
 from kafka.record.memory_records import MemoryRecordsBuilder
+from kafka.record.util import decode_varint
 
-from worker.runtime.kafka_client import private
 from worker.runtime.messages import Record
+
+
+def private(owner: Any, name: str) -> Any:
+    """Return a private name of the library's. Raises RuntimeError when it is gone."""
+    try:
+        return getattr(owner, name)
+    except AttributeError:
+        raise RuntimeError(f"kafka-python has changed: {type(owner).__name__}.{name} is gone") from None
+
+
+_FORMAT = 2
+"""Of batches: the first that knows transactions and headers."""
+
+
+def _set(owner: Any, **values: Any) -> None:
+    """Set private attributes that must be there already."""
+    for name, value in values.items():
+        private(owner, name)
+        setattr(owner, name, value)
+
+
+# -- into batches --------------------------------------------------------------------------------------
 
 
 def write(producer: Any, records: Sequence[Record], patience_s: float) -> dict[int, Exception]:
@@ -67,10 +92,9 @@ def _hand_over(
     accumulator = private(producer, "_accumulator")
     waiting, incomplete = private(accumulator, "_batches"), private(accumulator, "_incomplete")
     while numbers:
-        builder = MemoryRecordsBuilder(
-            2, accumulator.config["compression_attrs"], accumulator.config["batch_size"]
-        )
-        taken = _fill(builder, accumulator.config["batch_size"], [records[number] for number in numbers])
+        size, compression = accumulator.config["batch_size"], accumulator.config["compression_attrs"]
+        builder = MemoryRecordsBuilder(_FORMAT, compression, size)
+        taken = _fill(builder, size, [records[number] for number in numbers])
         batch = ProducerBatch(tp, builder)
         futures = _Futures(batch, taken)
         _set(batch, _record_futures=futures)
@@ -174,8 +198,96 @@ def _long(number: int) -> bytes:
 _SHORT = tuple(_long(number) for number in range(4096))
 
 
-def _set(owner: Any, **values: Any) -> None:
-    """Set private attributes that must be there already."""
-    for name, value in values.items():
-        private(owner, name)
-        setattr(owner, name, value)
+# -- out of batches ------------------------------------------------------------------------------------
+
+
+def unpack(reader: Any, tp: TopicPartition, batches: Any, *_deserializers: None) -> Iterator[ConsumerRecord]:
+    """Yield the records of fetched batches, as ``PartitionRecords._unpack_records`` does.
+
+    Compaction can leave a control batch with no record in it. At such a one the library's own raises a
+    RuntimeError, for every reader, for ever. Sizes are not counted: they are -1. Raises CorruptRecordError.
+    """
+    while (batch := batches.next_batch()) is not None:
+        if reader.check_crcs and not batch.validate_crc():
+            raise CorruptRecordError(f"the batch at offset {batch.base_offset} of {tp} fails its checksum")
+        if batch.magic < _FORMAT:
+            yield from _old(reader, tp, batch)
+            continue
+        reader.leader_epoch = batch.leader_epoch
+        if not _hidden(reader, batch):
+            try:
+                yield from _read(reader, tp, batch)
+            except (ValueError, IndexError):
+                at = reader.next_fetch_offset
+                raise CorruptRecordError(f"the record at offset {at} of {tp} is broken") from None
+        reader.next_fetch_offset = batch.next_offset  # compaction may have taken the batch's last record
+    reader.drain()
+
+
+def _hidden(reader: Any, batch: Any) -> bool:
+    """Tell whether a batch ends a transaction, or belongs to one that was aborted and is not to be seen."""
+    if reader.isolation_level == IsolationLevel.READ_COMMITTED and batch.has_producer_id():
+        private(reader, "_consume_aborted_transactions_up_to")(batch.last_offset)
+        if not batch.is_control_batch:
+            return bool(private(reader, "_is_batch_aborted")(batch))
+        marker = next(batch, None)
+        if marker is not None and marker.abort:
+            reader.aborted_producer_ids.discard(batch.producer_id)
+    return bool(batch.is_control_batch)
+
+
+def _old(reader: Any, tp: TopicPartition, batch: Any) -> Iterator[ConsumerRecord]:
+    """Yield the records of a batch as it was before Kafka 0.11, without transactions and headers."""
+    for record in batch:
+        if reader.check_crcs and not record.validate_crc():
+            raise CorruptRecordError(f"the record at offset {record.offset} of {tp} fails its checksum")
+        reader.next_fetch_offset = record.offset + 1
+        about = (-1, record.offset, record.timestamp, record.timestamp_type)
+        yield ConsumerRecord(*tp, *about, record.key, record.value, [], record.checksum, -1, -1, -1)
+
+
+def _read(reader: Any, tp: TopicPartition, batch: Any) -> Iterator[ConsumerRecord]:
+    """Yield the records of a batch."""
+    topic, partition = tp
+    private(batch, "_maybe_uncompress")()
+    data, at = bytes(private(batch, "_buffer")), private(batch, "_pos")
+    base, epoch, kind = batch.base_offset, batch.leader_epoch, batch.timestamp_type
+    appended = batch.max_timestamp if kind == batch.LOG_APPEND_TIME else None
+    first = batch.first_timestamp
+    for _ in range(batch.records_count):
+        length, at = decode_varint(data, at)
+        end = at + length
+        later, at = decode_varint(data, at + 1)  # behind the attributes, which mean nothing
+        number, at = decode_varint(data, at)
+        key, at = _content(data, at)
+        value, at = _content(data, at)
+        headers, at = _headers(data, at)
+        if at != end:
+            raise ValueError(f"the length of the record at {end}")
+        offset = base + number
+        reader.next_fetch_offset = offset + 1
+        time_ms = first + later if appended is None else appended
+        yield ConsumerRecord(
+            topic, partition, epoch, offset, time_ms, kind, key, value, headers, None, -1, -1, -1
+        )
+    if at != len(data):
+        raise ValueError(f"{len(data) - at} bytes behind the last record")
+
+
+def _content(data: bytes, at: int) -> tuple[bytes | None, int]:
+    size, at = decode_varint(data, at)
+    return (None, at) if size < 0 else (data[at : at + size], at + size)
+
+
+def _headers(data: bytes, at: int) -> tuple[list[tuple[str, bytes | None]], int]:
+    count, at = decode_varint(data, at)
+    headers = []
+    for _ in range(count):
+        name, at = _content(data, at)
+        content, at = _content(data, at)
+        headers.append(((name or b"").decode(), content))
+    return headers, at
+
+
+private(Fetcher.PartitionRecords, "_unpack_records")
+Fetcher.PartitionRecords._unpack_records = unpack  # noqa: SLF001 - every reader of this process
