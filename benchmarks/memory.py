@@ -24,6 +24,7 @@ from prometheus_client import CollectorRegistry
 from benchmarks.common import ground, report
 from worker.app import collect_seldom
 from worker.core.context import AccountView, Context
+from worker.core.control import Control
 from worker.core.outcome import Done
 from worker.core.policy import Policy, Rule, Then, When
 from worker.core.routes import Route, TargetTemplate
@@ -33,7 +34,17 @@ from worker.runtime.accounts import AccountPart, Accounts
 from worker.runtime.clock import SystemClock
 from worker.runtime.engine import Engine
 from worker.runtime.kafka_log import KafkaLog
-from worker.runtime.messages import Answered, Batch, Committed, Granted, Message, Polled, Record, Restored
+from worker.runtime.messages import (
+    Answered,
+    Batch,
+    Committed,
+    Controlled,
+    Granted,
+    Message,
+    Polled,
+    Record,
+    Restored,
+)
 from worker.runtime.metrics import Metrics
 from worker.sandbox.process import ROOT
 from worker.settings import AccountSettings, KafkaSettings
@@ -70,6 +81,7 @@ def engine(
     """Return an engine with everything real but what is given."""
     specs = {name: part.spec for name, part in accounts.items()}
     metrics = Metrics(CollectorRegistry(), specs)
+    inbox.put(Controlled(Control()))
     views = {name: AccountView.of(part.spec, part.settings.quotas) for name, part in accounts.items()}
     return Engine(
         inbox,

@@ -11,9 +11,11 @@ from worker.commands.parts.explaining import Explained, explain
 from worker.commands.parts.story import as_text
 from worker.commands.parts.waiting import Around, Lines, Waiting, turn_comes, waiting
 from worker.core.context import AccountView
+from worker.core.control import Control
 from worker.core.outcome import Done, Unreachable
 from worker.core.policy import Guard, Policy
 from worker.core.state import Hold, StreamState, TargetState
+from worker.events.control import Pause
 from worker.events.times import format_rfc3339
 from worker.vendors.base import Account, Quota
 
@@ -130,7 +132,19 @@ def test_what_waits_for_a_human_comes_with_the_commands_that_let_it_go() -> None
     one.verdict("violence")
     (wait,) = waits(one)
     assert wait.why == "guard"
-    assert wait.lets_go[2:] == ("moderation-worker guard release blast --config c.yaml",)
+    assert wait.lets_go[2:] == tuple(
+        f"moderation-worker guard {word} blast --config c.yaml" for word in ("release", "reject")
+    )
+
+
+def test_what_a_pause_keeps_waiting_comes_with_the_command_that_ends_it() -> None:
+    one = machine()
+    one.ctx = replace(one.ctx, control=Control(accounts={"hw": Pause(by="mod", reason="Wrong model")}))
+    one.verdict("violence")
+    (wait,) = waits(one)
+    assert wait.why == "pause"
+    assert wait.detail == "Enforcement is paused for account hw by mod: Wrong model."
+    assert wait.lets_go == ("moderation-worker resume --account hw --config c.yaml",)
 
 
 class Full:

@@ -18,6 +18,7 @@ from pydantic import TypeAdapter
 from referencing import Registry, Resource
 
 from worker.events.codec import MARKS, RESULT_TYPE, TYPES, Decoded, InvalidReason, decode
+from worker.events.control import Pause, Ruling, read
 from worker.events.examples import EXAMPLES, NOON
 from worker.events.result import Result
 from worker.events.schemas import DIALECT, FILES, asyncapi, cloudevent, generate, schema
@@ -87,6 +88,9 @@ def test_an_example_fits_its_schema_and_reads_as_the_codec_reads(name: str) -> N
     raw = json.dumps(example)
     if name.startswith("result"):
         assert json.loads(RESULT.dump_json(RESULT.validate_json(_in_millis(example)))) == example
+    elif name.startswith("control"):
+        model, key = (Pause, b"pause/all") if name == "control-pause" else (Ruling, b"guard/blast")
+        assert read(key, raw.encode()) == model.model_validate_json(raw)
     else:
         structured = name.startswith("cloudevent")
         headers = [("content-type", b"application/cloudevents+json")] if structured else []
@@ -128,7 +132,9 @@ def places(document: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[st
 
 
 PLAIN = {
-    name: example for name, example in EXAMPLES.items() if schema_of(name) not in {"result", "cloudevent"}
+    name: example
+    for name, example in EXAMPLES.items()
+    if not schema_of(name).startswith(("result", "cloudevent", "control"))
 }
 GONE = "gone"
 MOMENT = "2026-11-22T10:00:00Z"
@@ -231,7 +237,7 @@ def test_the_asyncapi_document_names_the_headers_we_write_and_read() -> None:
         for message in messages.values()
         if "ce_type" in message.get("headers", {}).get("properties", {})
     }
-    files = [f"./{name}.schema.json" for name in FILES]
+    files = [f"./{name}.schema.json" for name in FILES if not name.startswith("control")]
     assert named == dict(zip([*TYPES, RESULT_TYPE], files, strict=True))
     reasons = messages["deadLetter"]["headers"]["properties"]["dead_letter_reason"]["enum"]
     assert reasons == list(get_args(InvalidReason))

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from tests.simulation.invariants import known_before_sent, offsets_advance, sent_once
 from worker.core.context import AccountView, Context
+from worker.core.control import Control
 from worker.core.outcome import Outcome
 from worker.core.policy import Guard, Policy, Rule, Then, When
 from worker.core.state import StreamState, decode
@@ -27,6 +28,7 @@ from worker.runtime.messages import (
     Answered,
     Batch,
     Committed,
+    Controlled,
     Dropped,
     Granted,
     Message,
@@ -101,7 +103,8 @@ class In:
 class World:
     """One replica and all that surrounds it. Its promises are checked as it goes.
 
-    ``sent`` are the requests on the wire, in order, ``under_way`` those without an answer.
+    ``sent`` are the requests on the wire, in order, ``under_way`` those without an answer. ``informed``: a
+    process that starts hears at once what operators have decided.
     """
 
     def __init__(
@@ -138,6 +141,7 @@ class World:
         self.instance = "i"
         self.sent: list[Granted] = []
         self.batches: list[Batch] = []
+        self.control, self.informed = Control(), True
         self._n = 0
         self.start()
 
@@ -172,6 +176,13 @@ class World:
             self.clock,
             Random(1),
         )
+        if self.informed:
+            self.decide(self.control)
+
+    def decide(self, control: Control) -> None:
+        """Let operators decide; every process hears of it, also one that starts later."""
+        self.control = control
+        self.inbox.put(Controlled(control))
 
     def make_metrics(self) -> Metrics:
         """Return a new process's metrics."""

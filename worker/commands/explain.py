@@ -31,9 +31,11 @@ def _explain(arguments: argparse.Namespace) -> int:
     settings = connected_settings(arguments)
     from worker.commands.parts import evidence, explaining, story
     from worker.commands.parts.broker import brokers
+    from worker.commands.parts.control import scopes
     from worker.commands.parts.progress import Progress
     from worker.commands.parts.topic_reader import TopicReader
     from worker.commands.parts.waiting import Lines
+    from worker.core.control import gather
     from worker.core.state import decode
 
     key: str = arguments.stream_key
@@ -46,7 +48,8 @@ def _explain(arguments: argparse.Namespace) -> int:
         since = min([at - DAY, *(hold.placed_at - DAY // 24 for hold in holds)])
         since = since if arguments.since is None else arguments.since
         history = evidence.read_history(reader, settings, key, since)
-        around = evidence.around(settings, states, state, at)
+        control = gather(scopes(reader, settings.kafka).items())
+        around = evidence.around(settings, states, state, control, at)
     lines = Lines(arguments.config)
     explained = explaining.explain(key, state, history, around, at, lines)
     print(explaining.as_json(explained) if arguments.json else story.as_text(explained, since, lines))

@@ -1,7 +1,7 @@
 """A verdict comes in: what is said at once, and what becomes a demand at a target.
 
 The checks come in the contract's order: duplicate, stale, wrong_session, policy, unsupported, shadow,
-absorbed, approval, guard.
+absorbed, approval, guard; a pause is seen to when the target is settled.
 """
 
 from dataclasses import replace
@@ -221,9 +221,11 @@ def _parked(whole: Whole, verdict: Verdict, decision: Decision, target: Target, 
     if decision.approval or protected:
         return replace(hold, parked="approval")
     guards = whole.ctx.guards
-    if guards is not None and guards.parks(target.account, hold) is not None:
-        return replace(hold, parked="guard")
-    return hold
+    guard = guards.parks(target.account, hold) if guards is not None else None
+    if guard is None:
+        return hold
+    ruling = whole.ctx.control.rulings.get(guard)
+    return replace(hold, parked="guard", guard=guard, ruled=ruling.at if ruling is not None else 0)
 
 
 def _take_back(whole: Whole, verdict: Verdict, cause: Cause) -> None:

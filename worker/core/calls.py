@@ -7,6 +7,7 @@ settle a doubt, bring about what should be in force, lift what nothing demands a
 from collections.abc import Iterable
 
 from worker.core.context import AccountView, Context
+from worker.core.control import Control
 from worker.core.holds import FOREVER, GRAIN, Desired, desired, end, slack
 from worker.core.state import Ban, Block, Hold, TargetState
 from worker.vendors.base import Operation
@@ -84,6 +85,8 @@ def renew_at(since: Millis, until: Millis | None) -> Millis:
 
 
 def _enforcement(state: TargetState, view: AccountView, now: Millis, ctx: Context) -> Need | None:
+    if ctx.control.paused(state) is not None:
+        return _lifting(state, view, now)
     want = desired(state.holds, now)
     # A cut is wanted beside a ban only where that ban has failed: the cut would be superseded otherwise.
     cut = _need(view, state, "cut", want.cuts) if want.cuts else None
@@ -96,6 +99,15 @@ def _enforcement(state: TargetState, view: AccountView, now: Millis, ctx: Contex
         found = _block(state, view, want, now, ctx)
     if found is not None:
         return found
+    return _lifting(state, view, now)
+
+
+def still_goes(state: TargetState, purpose: Purpose, control: Control, now: Millis) -> bool:
+    """Whether a granted call may be sent: a pause that has begun since lets reads and lifts pass."""
+    return purpose in READS or purpose in to_lift(state, now) or control.paused(state) is None
+
+
+def _lifting(state: TargetState, view: AccountView, now: Millis) -> Need | None:
     lifts = (_need(view, state, purpose, ()) for purpose in to_lift(state, now))
     return next((lift for lift in lifts if lift is not None), None)
 

@@ -1,9 +1,10 @@
 """What a step may know besides the state and the event: policy, routes, what each vendor can do."""
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from typing import Protocol
 
+from worker.core.control import NOTHING_DECIDED, Control
 from worker.core.policy import Policy
 from worker.core.routes import Route
 from worker.core.state import Hold
@@ -59,3 +60,8 @@ class Context:
     routes: tuple[Route, ...] = ()
     stopped: frozenset[str] = frozenset()
     guards: GuardView | None = None
+    control: Control = NOTHING_DECIDED
+
+    def unpaused(self) -> "Context":
+        """Return the same surroundings as if nothing were paused."""
+        return replace(self, control=NOTHING_DECIDED) if self.control.pauses else self

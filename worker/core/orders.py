@@ -12,8 +12,10 @@ SESSION_KEPT: Millis = 86_400_000
 """For how long a broadcast is remembered of which nothing but its start or end is known."""
 COMMANDS_SEEN_FOR: Millis = 86_400_000
 """For how long a command's id is remembered."""
-FOR_HUMANS: tuple[Parked, ...] = ("approval", "guard", "pause")
-"""What a human lets go or rejects; a stopped account is not among it."""
+APPROVED: tuple[Parked, ...] = ("approval", "guard")
+"""What a human's approval lets go. A pause ends for its whole scope at once, by ``resume``."""
+REJECTED: tuple[Parked, ...] = (*APPROVED, "pause")
+"""What a human may end; a stopped account is not among it."""
 
 
 def command(whole: Whole, order: Command, place: str, traceparent: str | None) -> None:
@@ -35,7 +37,7 @@ def command(whole: Whole, order: Command, place: str, traceparent: str | None) -
         case "release":
             _release(whole, order, cause)
         case "approve":
-            count = sum(turn.unpark(_named(order, *FOR_HUMANS)) for turn in whole.touch_all())
+            count = sum(turn.unpark(_named(order, *APPROVED)) for turn in whole.touch_all())
             _let_go(whole, cause, count, f"Approved by {order.by}.")
         case "reject":
             _reject(whole, order, cause)
@@ -93,7 +95,7 @@ def _release(whole: Whole, order: Command, cause: Cause) -> None:
 
 
 def _reject(whole: Whole, order: Command, cause: Cause) -> None:
-    named = _named(order, *FOR_HUMANS)
+    named = _named(order, *REJECTED)
     why = f"Rejected by {order.by}"
     count = sum(turn.release(cause, named, why, "rejected", asks=False) for turn in whole.touch_all())
     _let_go(whole, cause, count, f"{why}.")

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from worker.core.calls import need, to_lift
+from worker.core.control import sentence
 from worker.core.holds import covers, desired, end, in_force, outranks
-from worker.core.state import Ban, Hold, Reading
+from worker.core.state import Ban, Hold, Parked, Reading
 from worker.core.turn import PARKED, Turn
 from worker.words import ErrorClass, Purpose
 
@@ -21,15 +22,18 @@ def settle(turn: Turn) -> None:
     """Bring the target in order after whatever happened."""
     _vendor_ends(turn)
     _each(turn, _end_with_session)
+    _each(turn, _ruled)
     _each(turn, _lapse)
     _each(turn, _give_up)
+    if turn.went_stale:
+        _each(turn, _goes_with_it)
     _give_up_queries(turn)
     _ban_by_gate(turn)
     _each(turn, _bring_into_force)
     _each(turn, _supersede)
     _each(turn, _keep_cuts)
     _drop_doubt(turn)
-    _each(turn, _stopped_account)
+    _each(turn, _kept_waiting)
     _answer_releases(turn)
     _answer_extends(turn)
     _forget_others(turn)
@@ -69,6 +73,21 @@ def _end_with_session(turn: Turn, hold: Hold) -> Hold | None:
     return None
 
 
+def _ruled(turn: Turn, hold: Hold) -> Hold | None:
+    """Carry out what a human has decided about all that a guard had parked."""
+    ruling = turn.ctx.control.rulings.get(hold.guard) if hold.parked == "guard" and hold.guard else None
+    if ruling is None or ruling.at <= hold.ruled:
+        return hold
+    if ruling.decision == "release":
+        turn.take_up()
+        return replace(hold, parked=None)
+    if hold.phase == "waiting":
+        because = f": {ruling.reason}" if ruling.reason else ""
+        detail = f"Rejected by {ruling.by} with all that guard {hold.guard} had parked{because.rstrip('.')}."
+        turn.tell(hold, "cancelled", detail, reason="rejected")
+    return None
+
+
 def _lapse(turn: Turn, hold: Hold) -> Hold | None:
     if end(hold.until) > turn.now or turn.changing():
         return hold
@@ -83,20 +102,37 @@ def _lapse(turn: Turn, hold: Hold) -> Hold | None:
 
 
 def _give_up(turn: Turn, hold: Hold) -> Hold | None:
-    if hold.phase != "waiting" or hold.expires_at > turn.now or turn.changing():
+    if hold.expires_at > turn.now or turn.changing():
         return hold
+    if hold.phase != "waiting":
+        # What a parked demand has absorbed is not let go after its time.
+        return hold if hold.active else None
     if hold.parked == "account":
         hold = turn.tell(hold, "failed", "The vendor refuses the login.", reason="gave_up", error="auth")
         return _left_for_later(turn, replace(hold, parked=None))
     if not hold.sent:
-        turn.tell(hold, "stale", "It expired before anything was sent.", reason="expired")
+        paused = hold.parked == "pause"
+        detail = f"It expired {'while enforcement was paused' if paused else 'before anything was sent'}."
+        turn.tell(hold, "stale", detail, reason="expired")
+        turn.went_stale = True
         return None
     reading = turn.state.reading
     error: ErrorClass = turn.state.error or (reading.error if reading is not None else None) or "network"
     if reading is not None and reading.why == "cut" and not reading.absent:
         error = "ambiguous"
     hold = turn.tell(hold, "failed", "Tried until it expired.", reason="gave_up", error=error)
-    return _left_for_later(turn, hold)
+    return _left_for_later(turn, replace(hold, parked=None))
+
+
+def _goes_with_it(turn: Turn, hold: Hold) -> Hold | None:
+    """Drop what was covered by a demand that came to nothing, and has expired itself."""
+    if not hold.covered or hold.phase != "closed" or hold.expires_at > turn.now:
+        return hold
+    stands = any(
+        other.id != hold.id and other.active and not other.covered and _stands_before(turn, other, hold)
+        for other in turn.state.holds
+    )
+    return hold if stands else None
 
 
 def _left_for_later(turn: Turn, hold: Hold) -> Hold | None:
@@ -133,6 +169,8 @@ def _ban_by_gate(turn: Turn) -> None:
         return
     if not any(hold.active and hold.action == "forbid" for hold in state.holds):
         turn.state = replace(state, ban=None)
+        return
+    if turn.ctx.control.paused(state) is not None:
         return
     want, ban = desired(state.holds, now), state.ban
     if not want.forbid:
@@ -233,7 +271,7 @@ def _drop_doubt(turn: Turn) -> None:
     if reading is None or reading.why != "cut":
         return
     without = replace(turn.state, reading=None)
-    wanted = need(without, turn.now, turn.ctx)
+    wanted = need(without, turn.now, turn.ctx.unpaused())
     if wanted is None or wanted.purpose != "cut":
         turn.state = without
 
@@ -245,14 +283,22 @@ def _forget_others(turn: Turn) -> None:
         turn.state = replace(state, ban=None)
 
 
-def _stopped_account(turn: Turn, hold: Hold) -> Hold:
-    stopped = turn.state.target.account in turn.ctx.stopped
-    if hold.parked == "account" and not stopped:
-        return replace(hold, parked=None)
-    if stopped and hold.phase == "waiting" and hold.parked is None:
-        hold = replace(hold, parked="account")
-        return turn.tell(hold, "held", PARKED["account"], reason="account")
-    return hold
+def _kept_waiting(turn: Turn, hold: Hold) -> Hold:
+    """Tell once what keeps a demand from being tried, other than the want of a human's word for it."""
+    if not hold.active or turn.changing():
+        return hold
+    why: Parked | None = None
+    detail = ""
+    if hold.phase == "waiting":
+        paused = turn.ctx.control.paused(turn.state)
+        if paused is not None:
+            why, detail = "pause", sentence(*paused)
+        elif turn.state.target.account in turn.ctx.stopped:
+            why, detail = "account", PARKED["account"]
+    if hold.parked == why:
+        return hold
+    hold = replace(hold, parked=why)
+    return hold if why is None else turn.tell(hold, "held", detail, reason=why)
 
 
 def _answer_releases(turn: Turn) -> None:
@@ -288,9 +334,8 @@ def _too_wide(turn: Turn) -> bool:
 def _answer_extends(turn: Turn) -> None:
     if not any(ask.kind == "extend" for ask in turn.state.asks) or turn.changing():
         return
-    if turn.need() is not None and not all(
-        in_force(turn.state, hold, turn.now) for hold in turn.state.holds if hold.active
-    ):
+    waits = turn.need() is not None or turn.ctx.control.paused(turn.state) is not None
+    if waits and not all(in_force(turn.state, hold, turn.now) for hold in turn.state.holds if hold.active):
         return
     for ask in turn.state.asks:
         if ask.kind == "extend":

@@ -68,7 +68,8 @@ class Hold:
     tried before it counts as stale or failed. ``covered``: a stronger hold stands before it, and it has
     not come into force itself. ``over``: the broadcast it is bound to has ended. ``told`` counts its
     non-terminal results. ``seq``: its number at its target. ``gave_up``: the target's ``seq`` when it was
-    given up; its next success is told.
+    given up; its next success is told. ``guard`` parked it, and ``ruled``
+    is the moment of the last ruling about that guard then: a later one is about this hold too.
     """
 
     id: str
@@ -94,11 +95,16 @@ class Hold:
     answered_at: Millis | None = None
     gave_up: int | None = None
     told: int = 0
+    guard: str | None = None
+    ruled: Millis = 0
 
     @property
     def active(self) -> bool:
-        """Whether it counts in what should be in force (a stopped account does not change the demand)."""
-        return self.parked is None or self.parked == "account"
+        """Whether it counts in what should be in force: only a human's word is missing where it does not.
+
+        A pause or a stopped account changes no demand.
+        """
+        return self.parked is None or self.parked in ("pause", "account")
 
 
 @value()

@@ -250,15 +250,29 @@ def _open(targets: list[TargetState], whole: Whole) -> Open:
     parked: list[Parked] = []
     for target in targets:
         for hold in target.holds:
+            if hold.phase == "closed":
+                continue
             if hold.parked is not None:
                 parked.append(hold.parked)
-            elif hold.phase != "closed":
+            else:
                 waiting.append(hold.placed_at)
+        if "pause" not in parked and _paused(target, whole):
+            parked.append("pause")
         waiting.extend(ask.cause.decided_at or 0 for ask in target.asks)
     active = any(
         target.call is not None or need(target, whole.now, whole.ctx) is not None for target in targets
     )
     return Open(min(waiting, default=None), tuple(parked), active)
+
+
+def _paused(target: TargetState, whole: Whole) -> bool:
+    """Whether a pause keeps back a call for something that has its terminal result, as to renew a ban."""
+    control, now = whole.ctx.control, whole.now
+    if control.paused(target) is None or need(target, now, whole.ctx) is not None:
+        return False
+    if any(ask.kind == "extend" for ask in target.asks):
+        return True
+    return need(target, now, whole.ctx.unpaused()) is not None
 
 
 def _spent_until(targets: Iterable[TargetState], ctx: Context) -> Millis:

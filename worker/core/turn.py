@@ -43,6 +43,8 @@ class Turn:
         self.placed: list[Hold] = []
         self.quiet = False
         """Nothing happened that could change what is needed: there is no order to be brought in."""
+        self.went_stale = False
+        """A demand was given up before anything was sent for it."""
         self._stirred = False
 
     @property
@@ -143,8 +145,13 @@ class Turn:
                 return  # the cut it asks for has been made
             hold = replace(hold, phase="closed", covered=True)
             standing = self._few(hold)
+        elif hold.parked is not None and (like := self._parked_like(hold)) is not None:
+            detail = "A demand that covers it waits for a human in the same way."
+            self.tell(hold, "absorbed", detail, reason=hold.parked, caused_by=like.cause.verdict_id)
+            hold = replace(hold, phase="closed", covered=True)
+            standing = self._few(hold)
         elif hold.parked is not None:
-            hold = self.tell(hold, "held", PARKED[hold.parked], reason=hold.parked)
+            hold = self.tell(hold, "held", why_parked(hold, hold.parked), reason=hold.parked)
         else:
             self.placed.append(hold)
             self.take_up()
@@ -178,6 +185,23 @@ class Turn:
             if hold.action == "cut" and (hold.phase != "waiting" or _session_id(hold) != _session_id(new)):
                 continue
             if covers(hold, new.action, new.until, new.regions, allowed):
+                return hold
+        return None
+
+    def _parked_like(self, new: Hold) -> Hold | None:
+        """Return the hold that covers a parked demand and has to be let go in the same way.
+
+        Without it, a verdict for each frame would make the state of a parked stream grow without bound.
+        """
+        allowed = slack(end(new.until) - new.placed_at, self.ctx.policy.absorb_slack)
+        for hold in self.state.holds:
+            same = (hold.parked, hold.guard, hold.ruled) == (new.parked, new.guard, new.ruled)
+            if (
+                same
+                and hold.phase == "waiting"
+                and _session_id(hold) == _session_id(new)
+                and covers(hold, new.action, new.until, new.regions, allowed)
+            ):
                 return hold
         return None
 
@@ -352,6 +376,13 @@ PARKED: dict[Parked, str] = {
     "pause": "Enforcement is paused.",
     "account": "The vendor refuses the account's login; it is tried again every 30 s.",
 }
+
+
+def why_parked(hold: Hold, why: Parked) -> str:
+    """Return a sentence that tells why a demand is parked, with the name of the guard."""
+    return PARKED[why].replace("A guard", f"Guard {hold.guard}" if hold.guard else "A guard")
+
+
 _SHOWN_BY: dict[str, tuple[Purpose, ...]] = {
     "forbid": ("read_forbid", "read_live"),
     "block_regions": ("read_regions",),

@@ -235,6 +235,14 @@ EXAMPLES: dict[str, Json] = {
             "regions_until": None,
         },
     ),
+    "control-pause": {"by": "operator-3", "reason": "A model gone wrong", "at": _at(200)},
+    "control-guard-release": {
+        "decision": "release",
+        "by": "operator-3",
+        "reason": "They were right",
+        "at": _at(400),
+    },
+    "control-guard-reject": {"decision": "reject", "by": "operator-3", "reason": None, "at": _at(400)},
     "cloudevent-verdict": {
         "specversion": "1.0",
         "id": "e-1",

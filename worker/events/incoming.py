@@ -42,7 +42,9 @@ def _where(name: str, *values: str | None) -> dict[str, Any]:
     return {"required": [name], "properties": {name: {"enum": list(values)}}}
 
 
-class _Model(BaseModel):
+class Model(BaseModel):
+    """What all records of people and pipelines are: frozen, tolerant of unknown fields, silent in a log."""
+
     model_config = ConfigDict(
         frozen=True, extra="ignore", hide_input_in_errors=True, use_attribute_docstrings=True
     )
@@ -52,7 +54,7 @@ class _Model(BaseModel):
         return []
 
 
-class SessionIn(_Model):
+class SessionIn(Model):
     """One broadcast of a stream."""
 
     model_config = ConfigDict(title="Session")
@@ -63,7 +65,7 @@ class SessionIn(_Model):
     """When it began; without it this session never ends another one."""
 
 
-class TargetIn(_Model):
+class TargetIn(Model):
     """One place where the stream runs."""
 
     model_config = ConfigDict(title="Target")
@@ -80,7 +82,7 @@ class TargetIn(_Model):
     """The domain the viewers play from, where the vendor has one."""
 
 
-class StreamRef(_Model):
+class StreamRef(Model):
     """A stream by the platform's own name, with what is known about where and since when it runs."""
 
     model_config = ConfigDict(title="Stream")
@@ -93,7 +95,7 @@ class StreamRef(_Model):
     """Where the stream runs; absent: resolved by ``routes`` in the worker's configuration."""
 
 
-class Requested(_Model):
+class Requested(Model):
     """A wish, which the policy may follow, limit or ignore."""
 
     model_config = ConfigDict(json_schema_extra={"not": {"allOf": [_given("for_s"), _given("until")]}})
@@ -114,7 +116,7 @@ class Requested(_Model):
         return self
 
 
-class Evidence(_Model):
+class Evidence(Model):
     """Where what was seen can be looked at."""
 
     uri: str
@@ -123,7 +125,7 @@ class Evidence(_Model):
     """The digest of what lies there."""
 
 
-class Verdict(_Model):
+class Verdict(Model):
     """What the pipeline says about a stream (``moderation.verdict.v1``)."""
 
     model_config = ConfigDict(
@@ -193,7 +195,7 @@ class Verdict(_Model):
         return [("verdict_id", self.verdict_id)]
 
 
-class Command(_Model):
+class Command(Model):
     """What a human tells us to do about a stream (``moderation.command.v1``)."""
 
     model_config = ConfigDict(json_schema_extra={"if": _where("command", "extend"), "then": _given("until")})
@@ -227,7 +229,7 @@ class Command(_Model):
         return [("command_id", self.command_id), ("command", self.command)]
 
 
-class StreamEvent(_Model):
+class StreamEvent(Model):
     """That a broadcast started or ended, and where it runs (``moderation.stream.v1``); never required."""
 
     stream_event: Literal["started", "ended"]
@@ -244,5 +246,5 @@ class StreamEvent(_Model):
 
 Event = Verdict | Command | StreamEvent
 
-FIELDS = frozenset(name for model in _Model.__subclasses__() for name in model.model_fields)
+FIELDS = frozenset(name for model in Model.__subclasses__() for name in model.model_fields)
 """Every field name: what a message about a record may show."""

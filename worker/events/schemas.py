@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
 
 from worker.events.codec import MAX_VALUE, RESULT_TYPE, TYPES, InvalidReason
+from worker.events.control import Pause, Ruling
 from worker.events.examples import EXAMPLES
 from worker.events.incoming import Command, StreamEvent, Verdict
 from worker.events.result import Result
@@ -24,6 +25,8 @@ FILES: Mapping[str, type[Any]] = {
     "command": Command,
     "stream-event": StreamEvent,
     "result": Result,
+    "control-pause": Pause,
+    "control-guard": Ruling,
 }
 """The schema files' names, and the models they come from."""
 
@@ -154,7 +157,11 @@ def asyncapi() -> Json:
                 topics.dead_letters, "Records that could not be understood, as they were.", "deadLetter"
             ),
             "control": _channel(
-                topics.control, "Pauses and guard releases, read by every replica.", "control", compact=True
+                topics.control,
+                "Pauses, and rulings about guards, read by every replica. A tombstone (null) ends a scope.",
+                "pause",
+                "ruling",
+                compact=True,
             ),
         },
         "operations": {
@@ -212,9 +219,10 @@ def _messages() -> Json:
             ),
             key="The original key, or null.",
         ),
-        "control": _message(
-            "Control", {"description": own}, key="What it applies to: all, an account, a tenant or a guard."
+        "pause": _message(
+            "Control: pause", "control-pause", key="pause/all, pause/account/NAME or pause/tenant/NAME."
         ),
+        "ruling": _message("Control: guard", "control-guard", key="guard/NAME."),
     }
 
 

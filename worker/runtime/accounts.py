@@ -78,6 +78,11 @@ class Accounts:
             )
         )
 
+    @property
+    def names(self) -> Iterable[str]:
+        """The accounts there are."""
+        return self._schedules
+
     def waiting_at(self, accounts: Iterable[str]) -> list[tuple[int, str]]:
         """Return (partition, stream key) of everything that waits at these accounts."""
         return [place for name in accounts for place in self._schedules[name].streams()]

@@ -14,11 +14,12 @@ from typing import Any, assert_never
 
 from worker.core import stream
 from worker.core.context import Context
+from worker.core.control import Control
 from worker.core.guard import GuardLedger
-from worker.core.outcome import Unreachable
 from worker.events.codec import encode_result
 from worker.events.result import Result
 from worker.runtime.accounts import Accounts
+from worker.runtime.away import AnswersKept, never_sent, unsent
 from worker.runtime.backlog import Backlog
 from worker.runtime.clock import Clock
 from worker.runtime.intake import Intake
@@ -26,6 +27,7 @@ from worker.runtime.messages import (
     Answered,
     Batch,
     Committed,
+    Controlled,
     Dropped,
     Granted,
     Log,
@@ -38,6 +40,7 @@ from worker.runtime.messages import (
     Restored,
 )
 from worker.runtime.metrics import Metrics
+from worker.runtime.obey import concerned, kept_back
 from worker.runtime.partition import Partition, oldest_pending
 from worker.runtime.topics import partitions_moved
 from worker.runtime.wakes import Wakes
@@ -50,9 +53,6 @@ BATCH_STEPS = 1_000
 """Larger transactions gain nothing and delay what they hold."""
 WAKES_AT_ONCE = 500
 """Steps that a batch has room for beside those, so that time goes on whatever there is to read."""
-KEPT_ANSWERS = 4_000
-"""Of each partition that is away. A call whose answer is not kept is one that may have happened."""
-NEVER_SENT = Unreachable(detail="It was never sent.")
 LONGEST_WAIT = 0.5
 """How long the loop may rest, in seconds; turning shows that it lives."""
 
@@ -92,7 +92,8 @@ class Engine:
         self._backlog = Backlog(log_of.set_back_pressure)
         self._wakes = Wakes()
         self._intake = Intake(settings, metrics, log_of.stop_partition)
-        self._kept: dict[int, dict[str, stream.Answered]] = {}
+        self._kept = AnswersKept()
+        self._obeys = False  # before it knows what operators have decided, nothing is begun
         self._draining = False
         self._results = settings.topics.results
         self._source = f"urn:moderation-worker:{settings.group_id}"
@@ -120,7 +121,7 @@ class Engine:
 
     def idle(self) -> bool:
         """Whether all input is read and no event waits for a terminal result (parked ones aside)."""
-        if self._submitted or self._batch.partitions or self._backlog or self._taking_up():
+        if not self._obeys or self._submitted or self._batch.partitions or self._backlog or self._taking_up():
             return False
         # In this order: what is read to its end lies in the inbox, if it is not here.
         if not self._log.caught_up() or not self._inbox.empty():
@@ -148,7 +149,7 @@ class Engine:
                 message = self._inbox.get_nowait()
         except Empty:
             pass
-        if not self._draining:
+        if self._obeys and not self._draining:
             self._take_up_some()
             self._work_off()
             self._wake()
@@ -174,6 +175,8 @@ class Engine:
             case PolicyChanged():
                 self.guards.change(message.policy.guards)
                 self.ctx = replace(self.ctx, policy=message.policy, routes=message.routes)
+            case Controlled():
+                self._obey(message.control)
             case _:
                 assert_never(message)
 
@@ -273,21 +276,28 @@ class Engine:
                 self._observe(result)
         going, self._going = self._going, []
         for granted in going:
-            self._send(granted)
+            if kept_back(granted, self.partitions, self.ctx.control, self._clock.now()):
+                self._answered(never_sent(granted))
+            else:
+                self._send(granted)
+
+    def _obey(self, control: Control) -> None:
+        before, self.ctx, self._obeys = self.ctx.control, replace(self.ctx, control=control), True
+        for part, key in concerned(before, control, self.partitions, self._accounts):
+            self._wakes.soon(part, key, self._clock.now())
 
     def _answered(self, message: Answered) -> None:
         now = self._clock.now()
-        before = self.ctx.stopped
-        stopped = self._accounts.answered(message, now)
+        before, stopped = self.ctx.stopped, self._accounts.answered(message, now)
         if stopped != before:
             self.ctx = replace(self.ctx, stopped=stopped)
-        for i, (call, origin) in enumerate(zip(message.granted.calls, message.granted.origins, strict=True)):
+        granted = message.granted
+        for call, origin, outcome in zip(granted.calls, granted.origins, message.outcomes, strict=True):
             number, _, key, target = origin
-            jitter = self._random.random()
-            event = stream.Answered(target, call.id, message.outcomes[i], message.started_at, jitter)
+            event = stream.Answered(target, call.id, outcome, message.started_at, self._random.random())
             part = self.partitions.get(number)
             if part is None:
-                self._keep(number, event)
+                self._kept.keep(number, event)
             elif key in part.to_take_up:
                 part.answers[call.id] = event
             else:
@@ -296,12 +306,6 @@ class Engine:
             part = self.partitions.get(number)
             if part is not None:
                 self._wakes.soon(part, key, now)
-
-    def _keep(self, number: int, event: stream.Answered) -> None:
-        """Remember an answer for a partition that is away, in case it comes back to this process."""
-        kept = self._kept.setdefault(number, {})
-        if len(kept) < KEPT_ANSWERS:
-            kept[event.call] = event
 
     # -- partitions ------------------------------------------------------------------------------------
 
@@ -319,11 +323,10 @@ class Engine:
         self._accounts.set_share(len(self.partitions), self._log.partitions)
         self._wakes.load(part, part.load(message.states, self._clock.now()))
         self._accounts.restored(part)
-        part.answers = self._kept.pop(part.number, {})
+        part.answers = self._kept.take(part.number)
         if part.has_foreign(self._log.partitions, self._settings.partitioner):
-            sentence = partitions_moved(self._settings)
+            self._fatal(sentence := partitions_moved(self._settings))
             log.critical("%s", sentence)
-            self._fatal(sentence)
 
     def _taking_up(self) -> bool:
         return any(part.to_take_up for part in self.partitions.values())
@@ -352,7 +355,7 @@ class Engine:
             return
         self._accounts.drop_partition(part)
         if part.to_take_up:
-            self._kept[number] = part.answers
+            self._kept.put_back(number, part.answers)
         else:
             self._counted[number] = self._clock.now()
         self._going = [left for granted in self._going if (left := self._without(granted, number)).calls]
@@ -372,9 +375,7 @@ class Engine:
         """Return what is left of a submitted request: no lost call was sent, committed or not."""
         left = granted.only(lambda number, _: number != lost)
         self._accounts.narrowed(granted, left)
-        for call, (number, _, _, target) in zip(granted.calls, granted.origins, strict=True):
-            if number == lost:
-                self._keep(number, stream.Answered(target, call.id, NEVER_SENT, None, 0))
+        self._kept.keep_unsent(granted, lost)
         return left
 
     def _take_back(self, granted: Granted, lost: int) -> None:
@@ -382,8 +383,7 @@ class Engine:
         for call, (number, _, key, target) in zip(granted.calls, granted.origins, strict=True):
             part = self.partitions.get(number)
             if number != lost and part is not None:
-                answer = stream.Answered(target, call.id, NEVER_SENT, None, 0)
-                self._step(part, key, answer, self._clock.now())
+                self._step(part, key, unsent(target, call.id), self._clock.now())
 
     # -- the journal -----------------------------------------------------------------------------------
 

@@ -153,16 +153,18 @@ def restore_consumer(settings: KafkaSettings, *, committed_only: bool) -> Any:
     return _outsider(settings, settings.group_id, committed_only=committed_only)
 
 
-def reading_consumer(settings: KafkaSettings, *, committed_only: bool) -> Any:
-    """Return a consumer of no group at all: whoever may read topics may use it."""
-    return _outsider(settings, None, committed_only=committed_only)
+def reading_consumer(settings: KafkaSettings, *, committed_only: bool, wait: Millis = 50) -> Any:
+    """Return a consumer of no group at all: whoever may read topics may use it. ``wait`` for new records."""
+    return _outsider(settings, None, committed_only=committed_only, wait=wait)
 
 
-def _outsider(settings: KafkaSettings, group_id: str | None, *, committed_only: bool) -> Any:
+def _outsider(
+    settings: KafkaSettings, group_id: str | None, *, committed_only: bool, wait: Millis = 50
+) -> Any:
     return _client(
         KafkaConsumer,
         settings,
-        {"max_partition_fetch_bytes": 4 << 20, "fetch_max_wait_ms": 50},
+        {"max_partition_fetch_bytes": 4 << 20, "fetch_max_wait_ms": wait},
         group_id=group_id,
         enable_auto_commit=False,
         auto_offset_reset="earliest",

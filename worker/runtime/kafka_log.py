@@ -13,6 +13,7 @@ from kafka.errors import KafkaError
 
 from worker.runtime import preflight, topics
 from worker.runtime.consumer import Consumer
+from worker.runtime.control import ControlReader
 from worker.runtime.journal import Journal, Observer
 from worker.runtime.kafka_client import session_timeout
 from worker.runtime.messages import Batch, Message
@@ -47,6 +48,7 @@ class KafkaLog:
         self._restorer = Restorer(settings, on_restored=self._flow)
         self._ownership = Ownership(put, self._restorer.request, session_timeout(settings))
         self._consumer = Consumer(settings, self._ownership, connect=self._connect, on_fatal=self._on_fatal)
+        self._control = ControlReader(settings, put)
         self._journal = Journal(
             settings, self._ownership, self._consumer, put=put, observer=observer, on_fatal=self._on_fatal
         )
@@ -61,6 +63,7 @@ class KafkaLog:
         until = time.monotonic() + timeout_s
         if self._journal.started:
             self._journal.stop(max(0.0, until - time.monotonic()))
+        self._control.stop(1.0)
         self._consumer.stop(max(1.0, until - time.monotonic()))
         self._restorer.stop(max(1.0, until - time.monotonic()))
 
@@ -117,12 +120,12 @@ class KafkaLog:
         elif self._ownership.owned() and not self._ownership.lease_fresh():
             reasons.append("the brokers do not answer heartbeats")
         reasons += [f"partition {partition} is being restored" for partition in self._consumer.restoring()]
-        return reasons + list(self._restorer.overdue()) + self._journal.troubles()
+        return reasons + list(self._restorer.overdue()) + self._journal.troubles() + self._control.troubles()
 
     def alive(self) -> bool:
         """Return whether every loop turns."""
         journal = self._journal.alive() or not self._journal.started
-        return self._consumer.alive() and self._restorer.alive() and journal
+        return self._consumer.alive() and self._restorer.alive() and journal and self._control.alive()
 
     def _connect(self) -> int | None:
         """Look at the topics before anything is read. Returns the number of verdict partitions."""
@@ -144,6 +147,7 @@ class KafkaLog:
         self.partitions = present[self._settings.topics.verdicts].partitions
         if not self._journal.started:
             self._journal.start()
+            self._control.start()
         return self.partitions
 
     def _flow(self, partition: int, epoch: int, offset: int) -> None:

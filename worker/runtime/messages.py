@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from worker.core.control import Control
 from worker.core.outcome import Outcome
 from worker.core.policy import Policy
 from worker.core.routes import Route
@@ -144,6 +145,13 @@ class PolicyChanged:
     routes: tuple[Route, ...] = field(repr=False)
 
 
+@value()
+class Controlled:
+    """What operators have decided, all of it: the control topic was read to its end, or has changed."""
+
+    control: Control
+
+
 class Log(Protocol):
     """What the engine needs of the Kafka side."""
 
@@ -174,4 +182,4 @@ class Log(Protocol):
         ...
 
 
-Message = Polled | Restored | Dropped | Answered | Committed | Reset | PolicyChanged
+Message = Polled | Restored | Dropped | Answered | Committed | Reset | PolicyChanged | Controlled

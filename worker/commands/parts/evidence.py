@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from worker import vendors
@@ -11,6 +11,7 @@ from worker.commands.parts.explaining import Entry, event_entry, result_entry, w
 from worker.commands.parts.topic_reader import TopicReader
 from worker.commands.parts.waiting import Around
 from worker.core.calls import need
+from worker.core.control import Control
 from worker.core.state import StreamState, decode, stream_of
 from worker.events import codec
 from worker.events.incoming import Verdict
@@ -45,9 +46,11 @@ def read_states(reader: TopicReader, settings: Settings, key: str) -> States:
     return States(number, partitions, raw)
 
 
-def around(settings: Settings, states: States, state: StreamState | None, now: Millis) -> Around:
+def around(
+    settings: Settings, states: States, state: StreamState | None, control: Control, now: Millis
+) -> Around:
     """Return what the stream's waiting depends on; its neighbours only if it needs a call now."""
-    ctx = planning.context(settings)
+    ctx = replace(planning.context(settings), control=control)
     specs = {name: vendors.load_spec(one.account.vendor) for name, one in settings.accounts.items()}
     wanted = [need(target, now, ctx) for target in state.targets.values()] if state is not None else []
     streams: list[StreamState] = []

@@ -8,12 +8,14 @@ partition's queue in one partition's share gives about the same wait where the q
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from worker.commands.parts.control import scope_options
 from worker.core.calls import Need, need
 from worker.core.context import Context
+from worker.core.control import sentence
 from worker.core.holds import FOREVER
 from worker.core.schedule import Schedule, Want
 from worker.core.state import Hold, StreamState, TargetState
-from worker.core.turn import PARKED, Turn
+from worker.core.turn import Turn, why_parked
 from worker.durations import format_duration
 from worker.events.times import TimeOut, format_rfc3339
 from worker.vendors.base import Quota, Vendor, VendorSpec
@@ -95,17 +97,16 @@ def _parked(name: str, target: TargetState, hold: Hold, ctx: Context, lines: Lin
     lets_go: list[str] = []
     if why in ("approval", "guard"):
         lets_go = [lines.line(word, key, "--hold", hold.id) for word in ("approve", "reject")]
-    if why == "guard":
-        lets_go += [
-            lines.line("guard", "release", guard.name)
-            for guard in ctx.policy.guards
-            if hold.action in guard.actions and hold.priority not in guard.excepted
-        ]
+    detail = why_parked(hold, why)
+    if why == "guard" and hold.guard is not None:
+        lets_go += [lines.line("guard", word, hold.guard) for word in ("release", "reject")]
     if why == "pause":
-        lets_go = [lines.line("resume")]
+        paused = ctx.control.paused(target)
+        detail = sentence(*paused) if paused is not None else "The pause is over; it is about to be decided."
+        lets_go = [lines.line("resume", *scope_options(paused[0]))] if paused is not None else []
     if why == "account":
         lets_go = [lines.line("check", "--connect")]
-    return Waiting(account, name, why, PARKED[why], hold.id, lets_go=tuple(lets_go))
+    return Waiting(account, name, why, detail, hold.id, lets_go=tuple(lets_go))
 
 
 def _calls(
