@@ -82,7 +82,7 @@ def engine(
     specs = {name: part.spec for name, part in accounts.items()}
     metrics = Metrics(CollectorRegistry(), specs)
     inbox.put(Controlled(Control()))
-    views = {name: AccountView.of(part.spec, part.settings.quotas) for name, part in accounts.items()}
+    views = {name: AccountView.of(part.spec) for name, part in accounts.items()}
     return Engine(
         inbox,
         settings,

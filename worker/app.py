@@ -94,7 +94,7 @@ class _Worker:
         )
         ctx = Context(
             settings.policy,
-            {name: AccountView.of(part.spec, part.settings.quotas) for name, part in parts.items()},
+            {name: AccountView.of(part.spec) for name, part in parts.items()},
             WorkerRef(instance=settings.kafka.instance_id, version=__version__),
             settings.routes,
         )

@@ -21,7 +21,7 @@ from worker.vendors.base import Account, Quota
 
 SPEC = vendors.load_spec("huawei")
 KEYS: Mapping[str, str] = {"region": "x", "project_id": "p", "access_key": "a", "secret_key": "s"}
-HW = AccountView.of(SPEC, SPEC.quotas)
+HW = AccountView.of(SPEC)
 
 
 def machine(policy: Policy = POLICY) -> Machine:

@@ -88,7 +88,7 @@ def places(machine: Machine) -> tuple[Place, ...]:
 )
 def test_what_is_in_force_takes_its_place(category: str, name: str, fields: dict[str, object]) -> None:
     spec = load_spec("aliyun")
-    machine = Machine({"hw": AccountView.of(spec, spec.quotas)})
+    machine = Machine({"hw": AccountView.of(spec)})
     machine.verdict(category, **fields)
     assert places(machine) == ()
     machine.run()
@@ -100,7 +100,7 @@ def test_what_is_in_force_takes_its_place(category: str, name: str, fields: dict
 
 def test_a_ban_that_ended_takes_none() -> None:
     spec = load_spec("aliyun")
-    machine = Machine({"hw": AccountView.of(spec, spec.quotas)})
+    machine = Machine({"hw": AccountView.of(spec)})
     machine.verdict("nudity")
     machine.run()
     assert places(machine)

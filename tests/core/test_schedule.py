@@ -9,6 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from worker.core.quota import Kept
 from worker.core.schedule import PROBE, TOGETHER, Grant, Schedule, Want
 from worker.vendors.base import Quota
 from worker.words import PRIORITIES, Priority
@@ -42,9 +43,15 @@ def want(
     )
 
 
+def holding(ours: Schedule, held: int = 1, of: int = 1) -> Schedule:
+    for partition in range(held):
+        ours.hold(partition, of, {})
+    return ours
+
+
 def schedule(concurrency: int = 100, reserve: float = 0.0, **quotas: tuple[int, int]) -> Schedule:
     windows = {name: (Quota(limit, window),) for name, (limit, window) in quotas.items()}
-    return Schedule(windows, concurrency, reserve)
+    return holding(Schedule(windows, concurrency, reserve))
 
 
 def streams(grants: Iterable[Grant]) -> list[list[str]]:
@@ -157,7 +164,7 @@ def test_what_is_withdrawn_or_of_a_dropped_partition_does_not_go() -> None:
         ours.offer(want(name, partition=partition))
     ours.withdraw("a", "t")
     ours.withdraw("unknown", "t")
-    ours.drop_partition(2)
+    ours.release(2)
     assert ours.waiting()["normal"] == 1
     assert streams(ours.take(0)) == [["d"]]
 
@@ -241,17 +248,17 @@ def test_a_clock_set_back_does_not_stop_an_account_for_longer() -> None:
     assert ours.next_at(5_000) == 5_000 + PROBE
 
 
-def test_seeds_and_shares_reach_the_quotas() -> None:
-    ours = schedule(forbid=(12, MINUTE), list=(3, MINUTE))
-    ours.set_share(1, 4)
+def test_slots_and_what_they_were_used_for_reach_the_quotas() -> None:
+    ours = Schedule({"forbid": (Quota(12, MINUTE),), "list": (Quota(3, MINUTE),)}, 10, 0.0)
+    ours.hold(0, 4, {"forbid": {MINUTE: Kept(MINUTE, (500, 600))}})
     assert ours.below_one() == ("list",)
-    ours.seed(("forbid",), at=500)
-    ours.seed(("forbid",), at=600)
     for name in "abc":
         ours.offer(want(name))
     ours.offer(want("r", "list"))
     assert streams(ours.take(1_000)) == [["a"]]
     assert ours.next_at(1_000) == 501 + MINUTE
+    (use,) = ours.kept(0)["forbid"][0].under_way
+    assert use.granted_at == 1_000
 
 
 def test_a_want_does_not_show_its_stream() -> None:
@@ -329,7 +336,7 @@ class AgainstTheObvious(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.ours = Schedule(QUOTAS, CONCURRENCY, RESERVE)
+        self.ours = holding(Schedule(QUOTAS, CONCURRENCY, RESERVE), 4, 4)
         self.now = 1_000_000
         self.waiting: list[Want] = []
         self.calls: list[Obvious] = []
@@ -412,7 +419,11 @@ class AgainstTheObvious(RuleBasedStateMachine):
 
     @rule(partition=st.integers(0, 2))
     def drop(self, partition: int) -> None:
-        self.ours.drop_partition(partition)
+        kept = {
+            name: {one.window: one for one in windows} for name, windows in self.ours.kept(partition).items()
+        }
+        self.ours.release(partition)
+        self.ours.hold(partition, 4, kept)
         self.waiting = [w for w in self.waiting if w.partition != partition]
 
     @rule(length=st.one_of(st.integers(0, 300), st.integers(0, 12_000)))

@@ -133,6 +133,7 @@ class World:
         }
         self.input: dict[int, list[In]] = {p: [] for p in range(partitions)}
         self.states: dict[int, dict[str, Record]] = {p: {} for p in range(partitions)}
+        self.ledgers: dict[int, Record] = {}
         self.offsets: dict[int, int] = dict.fromkeys(range(partitions), 0)
         self.results: list[dict[str, Any]] = []
         self.dead: list[Record] = []
@@ -162,7 +163,7 @@ class World:
             for name, vendor in self.vendors.items()
         }
         self.accounts = Accounts(parts, self.metrics)
-        views = {name: AccountView.of(self.spec, self.account_settings[name].quotas) for name in self.vendors}
+        views = {name: AccountView.of(self.spec) for name in self.vendors}
         self.engine = Engine(
             self.inbox,
             self.settings,
@@ -277,7 +278,8 @@ class World:
 
     def restore(self, partition: int) -> None:
         """Give the engine the committed states of a partition."""
-        states = [(r.key, r.value, list(r.headers)) for r in self.states[partition].values()]
+        records = [*self.states[partition].values(), *filter(None, [self.ledgers.get(partition)])]
+        states = [(r.key, r.value, list(r.headers)) for r in records]
         given = [(key, value, headers) for key, value, headers in states if key is not None and value]
         epoch, offset = self.epochs[partition], self.offsets[partition]
         self.inbox.put(Restored(partition, epoch, given, offset))
@@ -298,6 +300,8 @@ class World:
     def _write_part(self, p: int, part: PartitionBatch) -> None:
         offsets_advance(self.offsets[p], part.next_offset)
         self.offsets[p] = part.next_offset
+        if part.ledger is not None:
+            self.ledgers[p] = part.ledger
         for key, state in part.states.items():
             if state.value is None:
                 self.states[p].pop(key, None)

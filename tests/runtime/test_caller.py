@@ -13,9 +13,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -662,6 +662,14 @@ def test_nothing_goes_out_without_a_lease() -> None:
             assert made.count("unreachable") == 0
             assert made.timed() == 0
     assert (vendor.nonces, server.connections) == ([], 0)
+
+
+@pytest.mark.parametrize("lost", [{"charged": ((1, 1), (2, 1))}, {"not_after": 1_000}])
+def test_nothing_goes_out_that_others_no_longer_count_on(lost: dict[str, Any]) -> None:
+    with serving(answering(OK)) as server, rig(Fake(f"http://127.0.0.1:{server.port}/")) as made:
+        made.may_send = lambda partition, epoch: partition != 2
+        assert made.ask(granted(call(0))).started_at is not None
+        assert made.ask(replace(granted(call(0)), **lost)).started_at is None
 
 
 def test_the_request_is_made_for_a_call_that_still_has_its_lease() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from tests.runtime.engine_world import HOUR, MINUTE, NOW, POLICY, SECOND, SPEC, World, guarded
+from worker.core import ledger
 from worker.core.outcome import Facts, Observed, Refused
 from worker.core.stream import Step
 from worker.runtime.messages import Committed
@@ -115,6 +116,65 @@ def test_an_answer_that_came_while_the_partition_was_away_counts_once() -> None:
     assert w.outcomes(name) == ["applied"]
     assert w.calls() == ["forbid"]
     assert dict(w.accounts._schedules["m"].used_ratio(w.clock.at))["forbid"] == 0.1
+
+
+def test_what_a_slot_was_used_for_moves_with_its_partition() -> None:
+    """The stream's own partition has no slot left: another's is used, and its record says so."""
+    w = World(partitions=2, quotas={"forbid": (Quota(4, HOUR),)})
+    w.assign()
+    w.settle(2)
+    for key in [key for key in map(str, range(40)) if w.home(key) == 0][:3]:
+        w.verdict(key, "minors")  # the reserve is for them too
+    w.settle(20)
+    assert len(w.sent) == 3
+    own, other = (ledger.decode(w.ledgers[p].value).uses["m"]["forbid"][HOUR] for p in (0, 1))
+    assert (len(own.answers), len(other.answers)) == (2, 1)
+    assert not own.under_way
+    w.start()
+    w.assign(1)
+    for key in [key for key in map(str, range(40)) if w.home(key) == 1][:3]:
+        w.verdict(key, "minors")  # the reserve is for them too
+    w.settle(20)
+    assert len(w.sent) == 4, "one of its two slots was used before"
+
+
+def test_a_request_waits_with_the_partition_whose_slot_it_has() -> None:
+    """The slot's partition is lost before the commit: the call is not sent, and is made again."""
+    w = World(partitions=2, quotas={"forbid": (Quota(2, HOUR),)})
+    w.assign()
+    first, second = [key for key in map(str, range(40)) if w.home(key) == 0][:2]
+    w.verdict(first, "minors")
+    w.settle(5)
+    name = w.verdict(second, "minors")
+    w.poll()
+    w.turn(3)
+    assert w.submitted is not None
+    assert [granted.charged for granted in w.submitted.granted] == [((1, w.epochs[1]),)]
+    w.drop(1)
+    w.commit()
+    w.settle(20)
+    assert w.outcomes(name) == []
+    assert len(w.sent) == 1
+    w.assign(1)
+    w.settle(20)
+    assert w.outcomes(name) == ["applied"]
+    assert w.slots_taken() == w.accounts.under_way() == 0
+
+
+def test_an_answer_that_was_lost_counts_as_late_as_it_can_have_come() -> None:
+    w, _, _ = begun(quotas={"forbid": (Quota(1, MINUTE),)}, partitions=1)
+    w.commit()
+    w.turn()
+
+    def wait_after(length: int) -> int | None:
+        w.start()
+        w.clock.at += length
+        w.assign()
+        w.turn()
+        return w.accounts._schedules["m"]._allowances["forbid"].wait(w.clock.at, critical=True)
+
+    assert wait_after(SECOND) == w.account_settings["m"].timeout + MINUTE + 1
+    assert wait_after(HOUR) == 0, "an hour later it cannot count any more"
 
 
 # -- floods ------------------------------------------------------------------------------------------

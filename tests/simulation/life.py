@@ -425,9 +425,7 @@ class Life:
             "streams busy": sum(found.busy for found in opens),
             PARKED: sum(len(found.parked) for found in opens),
             "states away from home": sum(
-                key is not None and w.home(key) != p
-                for p in w.states
-                for key in (stream_of(record.key) for record in w.states[p].values())
+                w.home((record.key or b"").decode()) != p for p in w.states for record in w.states[p].values()
             ),
             "records unread": sum(len(w.input[p]) - w.offsets[p] for p in range(PARTITIONS)),
         }

@@ -430,7 +430,7 @@ OPENING: Mapping[Purpose, tuple[str, dict[str, object]]] = {
 
 def brought_to(spec: VendorSpec, purpose: Purpose) -> tuple[Machine, Call]:
     """Return a machine with one call of a purpose under way at this vendor."""
-    machine = Machine({"hw": AccountView.of(spec, spec.quotas)})
+    machine = Machine({"hw": AccountView.of(spec)})
     category, fields = OPENING[purpose]
     machine.verdict(category, **fields)
     if purpose in ("move_end", "lift", "unblock_regions"):

@@ -107,8 +107,7 @@ def _record(turn: Turn, call: UnderWay, outcome: Outcome, started_at: Millis) ->
         wire.vendor_code,
         wire.vendor_request_id,
     )
-    spent = (*state.spent, (call.operation, turn.now)) if call.pays else state.spent
-    turn.state = replace(state, attempts=(*state.attempts, tried)[-ATTEMPTS_KEPT:], spent=spent)
+    turn.state = replace(state, attempts=(*state.attempts, tried)[-ATTEMPTS_KEPT:], called=True)
     if call.purpose not in READS:
         first = started_at
         turn.each(

@@ -1,7 +1,7 @@
 """What a step may know besides the state and the event: policy, routes, what each vendor can do."""
 
 from collections.abc import Mapping
-from dataclasses import field, replace
+from dataclasses import replace
 from typing import Protocol
 
 from worker.core.control import NOTHING_DECIDED, Control
@@ -9,8 +9,8 @@ from worker.core.policy import Policy
 from worker.core.routes import Route
 from worker.core.state import Hold
 from worker.events.result import WorkerRef
-from worker.vendors.base import Capacity, Operation, Quota, VendorSpec
-from worker.words import Millis, Purpose, value
+from worker.vendors.base import Capacity, Operation, VendorSpec
+from worker.words import Purpose, value
 
 
 @value()
@@ -20,26 +20,18 @@ class AccountView:
     vendor: str
     serves: Mapping[Purpose, Operation]
     forbid_cuts: bool = True
-    windows: Mapping[str, Millis] = field(default_factory=dict)
-    """For each operation the longest quota window it counts in."""
     capacities: tuple[Capacity, ...] = ()
     gate: bool = False
     """Whether bans need no call: our publish gate answers from the committed state."""
 
     @classmethod
-    def of(cls, spec: VendorSpec, quotas: Mapping[str, tuple[Quota, ...]]) -> "AccountView":
-        """Return the view of an account at this vendor, with the quotas that hold for it."""
-        windows = {
-            operation.name: max(
-                (quota.window for name in operation.charges for quota in quotas.get(name, ())), default=0
-            )
-            for operation in spec.operations.values()
-        }
+    def of(cls, spec: VendorSpec) -> "AccountView":
+        """Return the view of an account at this vendor."""
         serves = {
             purpose: operation for operation in spec.operations.values() for purpose in operation.serves
         }
         capacities = tuple(spec.capacities.values())
-        return cls(spec.name, serves, spec.forbid_cuts, windows, capacities, spec.gate)
+        return cls(spec.name, serves, spec.forbid_cuts, capacities, spec.gate)
 
 
 class GuardView(Protocol):

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 from itertools import count, islice
 
-from worker.core.quota import Allowance
+from worker.core.quota import AHEAD, Allowance, Kept, Use
 from worker.vendors.base import Quota
 from worker.words import PRIORITIES, Millis, Priority
 
@@ -49,7 +49,7 @@ class Want:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Grant:
-    """One request that may go out for its ``wants``, the most urgent first; it holds its slots.
+    """One request that may go out for its ``wants``, the most urgent first; its ``use`` holds its slots.
 
     ``waited`` is how long that first one was kept back, by quota or concurrency, after it was due.
     """
@@ -58,6 +58,7 @@ class Grant:
     operation: str
     charges: tuple[str, ...]
     waited: Millis
+    use: Use = field(default_factory=Use, repr=False)
 
 
 _Key = tuple[str, str]
@@ -68,11 +69,17 @@ _Heap = list[tuple[Millis, int, Want]]
 class Schedule:
     """One account's waiting wants, quotas and grants under way. Moments come in as ``now``.
 
-    A quota name without windows limits nothing. ``reserve`` as in ``Allowance``.
+    A quota name without windows limits nothing. ``reserve`` and ``ahead`` as in ``Allowance``.
     """
 
-    def __init__(self, quotas: Mapping[str, tuple[Quota, ...]], concurrency: int, reserve: float) -> None:
-        self._allowances = {name: Allowance(windows, reserve) for name, windows in quotas.items()}
+    def __init__(
+        self,
+        quotas: Mapping[str, tuple[Quota, ...]],
+        concurrency: int,
+        reserve: float,
+        ahead: Millis = AHEAD,
+    ) -> None:
+        self._allowances = {name: Allowance(windows, reserve, ahead) for name, windows in quotas.items()}
         self._concurrency = concurrency
         self._wants: dict[_Key, Want] = {}
         self._waiting: dict[Priority, int] = dict.fromkeys(PRIORITIES, 0)
@@ -114,11 +121,6 @@ class Schedule:
         if want is not None:
             self._remove(want)
 
-    def drop_partition(self, partition: int) -> None:
-        """Forget the wants of a partition. Grants under way stay, and still have to be answered."""
-        for want in [want for want in self._wants.values() if want.partition == partition]:
-            self._remove(want)
-
     def streams(self) -> list[tuple[int, str]]:
         """Return (partition, stream) of every want that waits."""
         return [(want.partition, want.stream) for want in self._wants.values()]
@@ -156,8 +158,7 @@ class Schedule:
         Raises KeyError for a grant that is not under way.
         """
         self._under_way.remove(grant)
-        for allowance in self._charged(grant.charges):
-            allowance.answered(at)
+        grant.use.settle(at)
 
     def give_back(self, grant: Grant) -> None:
         """Close a grant whose request was never sent. Its wants have to be offered again.
@@ -165,8 +166,7 @@ class Schedule:
         Raises KeyError for a grant that is not under way.
         """
         self._under_way.remove(grant)
-        for allowance in self._charged(grant.charges):
-            allowance.give_back()
+        grant.use.settle(None)
 
     # What the vendor and the group say
 
@@ -192,18 +192,33 @@ class Schedule:
         """Tell whether the account is stopped."""
         return self._probe_at is not None
 
-    def seed(self, charges: tuple[str, ...], at: Millis) -> None:
-        """Count a call known from restored state (see ``Allowance.seed``)."""
-        for allowance in self._charged(charges):
-            allowance.seed(at)
+    def hold(
+        self,
+        partition: int,
+        partitions: int,
+        kept: Mapping[str, Mapping[Millis, Kept]],
+        full_at: Millis | None = None,
+    ) -> None:
+        """Take a partition's slots of every quota, with what they were used for (see ``Allowance.hold``)."""
+        for name, allowance in self._allowances.items():
+            allowance.hold(partition, partitions, kept.get(name, {}), full_at)
 
-    def set_share(self, held: int, total: int) -> None:
-        """Scale every quota to ``held`` of ``total`` partitions."""
+    def release(self, partition: int) -> None:
+        """Give a partition's slots up, and forget the wants of its streams.
+
+        Grants under way stay, and still have to be answered.
+        """
         for allowance in self._allowances.values():
-            allowance.set_share(held, total)
+            allowance.release(partition)
+        for want in [want for want in self._wants.values() if want.partition == partition]:
+            self._remove(want)
+
+    def kept(self, partition: int) -> Mapping[str, tuple[Kept, ...]]:
+        """Return what a held partition's slots are used for, by quota name."""
+        return {name: allowance.kept(partition) for name, allowance in self._allowances.items()}
 
     def below_one(self) -> tuple[str, ...]:
-        """Name the quotas whose share gives less than one slot: their calls never go from here."""
+        """Name the quotas of which the partitions held have no slot: their calls never go from here."""
         return tuple(name for name, allowance in list(self._allowances.items()) if allowance.below_one())
 
     def used_ratio(self, now: Millis) -> Mapping[str, float]:
@@ -240,12 +255,13 @@ class Schedule:
             wants += islice(others, TOGETHER - 1)
         for each in wants:
             self._remove(each)
+        use = Use(granted_at=now)
         for allowance in self._charged(want.charges):
-            allowance.take()
+            allowance.take(use, want.partition)
         if self._probe_at is not None:
             self._probe_at = now + PROBE
         waited = max(0, now - max(want.since, want.not_before))
-        grant = Grant(tuple(wants), want.operation, want.charges, waited)
+        grant = Grant(tuple(wants), want.operation, want.charges, waited, use)
         self._under_way.add(grant)
         return grant
 

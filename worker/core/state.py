@@ -13,7 +13,7 @@
         ├── call              the one call under way: granted, committed, perhaps sent
         ├── reading           facts being gathered: for a doubt, a query or a verification
         ├── check             the verification to come
-        └── attempts, spent   requests made for the open demands; calls that still count in a quota
+        └── attempts          requests made for the open demands
 
 All of it is immutable; a step makes a new one. Only what differs from the default is written.
 """
@@ -184,7 +184,6 @@ class UnderWay:
     until: Millis | None = None
     clamped: bool = False
     regions: tuple[str, ...] = ()
-    pays: bool = True
     seq: int = 0
 
 
@@ -241,8 +240,9 @@ class TargetState:
     """What is so, what should be so and what is being done about it at one target.
 
     ``retry_at``, ``tries`` and ``error`` are of the calls that change something; ``gave_up_at`` is when the
-    last of them was left for the next reconciliation. ``seq`` numbers its demands and calls: what was there
-    when a call was made is told by it, and not by a clock, which may be set back.
+    last of them was left for the next reconciliation. ``called``: it had a request. ``seq`` numbers its
+    demands and calls: what was there when a call was made is told by it, and not by a clock, which may be
+    set back.
     """
 
     target: Target
@@ -260,7 +260,7 @@ class TargetState:
     gave_up_at: Millis = 0
     recuts: tuple[Millis, ...] = ()
     attempts: tuple[Tried, ...] = ()
-    spent: tuple[tuple[str, Millis], ...] = ()
+    called: bool = False
     seq: int = 0
 
 

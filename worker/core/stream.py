@@ -23,7 +23,6 @@ call that a grant made, and what each touched target needs next. Quotas, partiti
 of its business.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
@@ -59,14 +58,10 @@ class Received:
 
 @value()
 class Grant:
-    """The schedule has a slot for an operation that a target needs.
-
-    ``pays``: this call is the one that is counted, where several share a request.
-    """
+    """The schedule has a slot for an operation that a target needs."""
 
     target: str
     operation: str
-    pays: bool = True
 
 
 @value()
@@ -117,10 +112,9 @@ class Step:
 
     ``needs`` has an entry for each touched target. ``placed`` are the new demands that act, with their
     account, for the guards to count.
-    ``wake_at`` is when the stream must be looked at again, whatever else happens. ``spent_until``: until
-    when its last calls may count in a vendor's quota. ``places``: what it takes up of what vendors keep at
-    most. ``quiet``: nothing is owed or needed that was not before, so ``open``, ``spent_until`` and
-    ``places`` are as they were, and so is ``wake_at`` unless it is earlier.
+    ``wake_at`` is when the stream must be looked at again, whatever else happens. ``places``: what it
+    takes up of what vendors keep at most. ``quiet``: nothing is owed or needed that was not before, so
+    ``open`` and ``places`` are as they were, and so is ``wake_at`` unless it is earlier.
     """
 
     state: StreamState | None
@@ -130,7 +124,6 @@ class Step:
     placed: list[tuple[str, Hold]] = field(default_factory=list)
     wake_at: Millis = FOREVER
     open: Open = NOTHING_OPEN
-    spent_until: Millis = 0
     places: tuple[Place, ...] = ()
     quiet: bool = False
 
@@ -195,7 +188,6 @@ def _grant(whole: Whole, event: Grant) -> Call | None:
             call.until,
             wanted.clamped,
             call.regions,
-            event.pays,
             seq,
         ),
     )
@@ -227,7 +219,8 @@ def _finish(whole: Whole, call: Call | None, *, received: bool) -> Step:
 
 def _look_over(whole: Whole, state: StreamState, busy: list[TargetState], step: Step) -> Step:
     """Complete a step that may have changed what the stream owes and when it must be looked at."""
-    targets = {name: target for name, target in state.targets.items() if not _idle(target) or target.spent}
+    # One that had calls is kept as long as the stream: what was cut is known, and the next call's id is new.
+    targets = {name: target for name, target in state.targets.items() if not _idle(target) or target.called}
     if len(targets) != len(state.targets):
         state = replace(state, targets=targets)
     if not busy and whole.now >= _forget_at(state):
@@ -240,7 +233,6 @@ def _look_over(whole: Whole, state: StreamState, busy: list[TargetState], step: 
     ]
     step.wake_at = min(wakes) if busy else _forget_at(state)
     step.open = _open(busy, whole)
-    step.spent_until = _spent_until(targets.values(), whole.ctx)
     step.places = places(busy, whole.ctx)
     return step
 
@@ -275,30 +267,11 @@ def _paused(target: TargetState, whole: Whole) -> bool:
     return need(target, now, whole.ctx.unpaused()) is not None
 
 
-def _spent_until(targets: Iterable[TargetState], ctx: Context) -> Millis:
-    """Return until when the calls of these targets may count in some quota."""
-    longest = 0
-    for target in targets:
-        view = ctx.accounts.get(target.target.account)
-        windows = view.windows if view is not None else {}
-        for operation, at in target.spent:
-            longest = max(longest, at + windows.get(operation, 0))
-    return longest
-
-
 def _idle(target: TargetState) -> bool:
     """Whether nothing is in force, under way, asked or demanded at a target."""
     return not (target.holds or target.asks or target.ban or target.block or target.call or target.reading)
 
 
-SPENT_KEPT: Millis = 86_400_000
-"""For how long a call may still count in a vendor's quota: the longest documented window is a day."""
-
-
 def _forget_at(state: StreamState) -> Millis:
     """Return when an idle stream has nothing recent any more."""
-    if not state.targets and not state.rests:
-        return state.keep_until
-    spent = (at + SPENT_KEPT for target in state.targets.values() for _, at in target.spent)
-    rests = (rest.until for rest in state.rests)
-    return max((state.keep_until, *rests, *spent))
+    return max((state.keep_until, *(rest.until for rest in state.rests)))

@@ -1,7 +1,5 @@
 """A stream while a step works on it: the parts that belong to no single target."""
 
-from dataclasses import replace
-
 from worker.core.context import Context
 from worker.core.results import result
 from worker.core.state import Cause, StreamState, TargetState
@@ -16,7 +14,6 @@ SEEN_KEPT = 4_000
 """How many ids a stream remembers at most; beyond it the ones that may be forgotten first go first."""
 SEEN_PRUNED_EVERY = 64
 PAST_KEPT = 8
-SPENT_KEPT_CALLS = 64
 
 
 class Whole:
@@ -158,7 +155,7 @@ class Whole:
         """Return the state with every touched target put back, and without what need not be remembered."""
         targets = self.targets
         if self.turns:
-            targets = {**targets, **{name: self._kept(turn.state) for name, turn in self.turns.items()}}
+            targets = {**targets, **{name: turn.state for name, turn in self.turns.items()}}
         rests = self.rests
         if rests:
             rests = tuple(rest for rest in rests if rest.until > self.now)
@@ -173,10 +170,3 @@ class Whole:
             self.keep_until,
             self.offset,
         )
-
-    def _kept(self, target: TargetState) -> TargetState:
-        if not target.spent:
-            return target
-        oldest = self.now - 86_400_000
-        recent = tuple(use for use in target.spent if use[1] > oldest)[-SPENT_KEPT_CALLS:]
-        return target if recent == target.spent else replace(target, spent=recent)

@@ -1,12 +1,14 @@
 """The accounts' schedules as the engine uses them: wants in, granted requests out, answers back."""
 
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from worker.core import ledger
 from worker.core.calls import Need
 from worker.core.capacity import Capacities
 from worker.core.holds import FOREVER
 from worker.core.outcome import AlreadySo, Done, NextPage, NotThere, Observed, Outcome, Refused, Throttled
+from worker.core.quota import AHEAD, Kept, Use
 from worker.core.schedule import Grant, Schedule, Want
 from worker.core.state import StreamState, TargetState
 from worker.runtime.messages import Answered, Granted
@@ -15,6 +17,10 @@ from worker.runtime.partition import Partition
 from worker.settings import AccountSettings
 from worker.vendors.base import Vendor, VendorSpec
 from worker.words import Call, Millis, Priority
+
+SENT_WITHIN: Millis = 60_000
+"""A request that has not left so long after its grant does not leave any more. No commit takes longer."""
+ANSWERS_KEPT = 4_000
 
 THROTTLED_FOR: Millis = 2_000
 """How long an account's window gives nothing after a throttled answer that names no wait."""
@@ -36,13 +42,22 @@ class Accounts:
         self._accounts = accounts
         self._metrics = metrics
         self._schedules = {
-            name: Schedule(part.settings.quotas, part.settings.concurrency, part.settings.reserve)
+            name: Schedule(
+                part.settings.quotas,
+                part.settings.concurrency,
+                part.settings.reserve,
+                AHEAD + part.settings.timeout,
+            )
             for name, part in accounts.items()
         }
         self.capacities = Capacities(
             {name: tuple(part.spec.capacities.values()) for name, part in accounts.items()}
         )
         self._under_way: dict[str, Grant] = {}
+        self._uses: dict[str, Use] = {}  # of the grants under way, by their names in the ledgers
+        self._answers: dict[str, Millis | None] = {}  # of the latest that are not
+        self._held: set[int] = set()
+        self._unwritten: set[int] = set()
         self._stopped: frozenset[str] = frozenset()
 
     # -- wants -----------------------------------------------------------------------------------------
@@ -105,6 +120,9 @@ class Accounts:
         if not granted.calls:
             self._schedules[granted.account].give_back(grant)
             return False
+        grant.use.id = granted.calls[0].id
+        self._uses[grant.use.id] = grant.use
+        self._changed(grant.use)
         self._metrics.quota_wait_seconds.labels(granted.account).observe(grant.waited / 1000)
         for call in granted.calls:
             self._under_way[call.id] = grant
@@ -122,7 +140,12 @@ class Accounts:
         """Give the slot of a request back that never left."""
         grant = self._pop(granted.calls)
         if grant is not None:
-            self._schedules[granted.account].give_back(grant)
+            self._give_back(granted.account, grant)
+
+    def _give_back(self, account: str, grant: Grant) -> None:
+        self._changed(grant.use)
+        self._settled(grant.use, None)
+        self._schedules[account].give_back(grant)
 
     def under_way(self) -> int:
         """Return how many calls are granted and not answered."""
@@ -144,10 +167,12 @@ class Accounts:
             return self._stopped
         outcome: Outcome = message.outcomes[0]
         if message.started_at is None:
-            schedule.give_back(grant)
+            self._give_back(name, grant)
             if not (isinstance(outcome, Refused) and outcome.error == "auth"):
                 return self._stopped  # else a login that has to come first was refused
         else:
+            self._changed(grant.use)
+            self._settled(grant.use, message.finished_at)
             schedule.answered(grant, message.finished_at)
         if isinstance(outcome, Observed | NextPage) and outcome.total is not None:
             self.capacities.shown(calls[0].operation, calls[0].target, outcome.total)
@@ -170,40 +195,67 @@ class Accounts:
 
     # -- partitions ------------------------------------------------------------------------------------
 
-    def seed(self, state: StreamState, now: Millis, counted: Millis, answered: Container[str]) -> None:
-        """Count the calls that a restored state knows of: those under way as if sent just now.
-
-        But not again what this process knows already: calls up to ``counted``, and the ``answered`` ones.
-        """
-        for target in state.targets.values():
-            part = self._accounts.get(target.target.account)
-            if part is None:
-                continue
-            uses = [(name, at) for name, at in target.spent if at > counted]
-            call = target.call
-            if call is not None and call.pays and call.id not in self._under_way and call.id not in answered:
-                uses.append((call.operation, now))
-            for name, at in uses:
-                operation = part.spec.operations.get(name)
-                if operation is not None:
-                    self._schedules[target.target.account].seed(operation.charges, at)
-
-    def drop_partition(self, part: Partition) -> None:
-        """Forget what the streams of a partition want, and what they take up."""
-        for schedule in self._schedules.values():
-            schedule.drop_partition(part.number)
-        for taken in part.places.values():
-            self.capacities.change(taken, ())
-
-    def restored(self, part: Partition) -> None:
-        """Count what the streams of a partition take up."""
+    def restored(self, part: Partition, partitions: int, now: Millis) -> None:
+        """Take the quota slots of a partition, one of ``partitions``, and count what its streams take up."""
+        self._held.add(part.number)
+        known = ledger.decode(part.ledger)
+        for name, schedule in self._schedules.items():
+            uses = known.uses.get(name, {})
+            kept = {
+                quota: {window: self._known(one, name, now) for window, one in windows.items()}
+                for quota, windows in uses.items()
+            }
+            schedule.hold(part.number, partitions, kept, known.full_at)
         for taken in part.places.values():
             self.capacities.change((), taken)
 
-    def set_share(self, held: int, total: int) -> None:
-        """Scale every quota to the part of the partitions that is ours, once their number is known."""
+    def _known(self, kept: Kept, account: str, now: Millis) -> Kept:
+        """Return a restored window, each use without an answer with what this process knows of it.
+
+        What it does not know was sent by now, and within ``SENT_WITHIN`` of its grant, and was answered
+        within the account's timeout.
+        """
+        answers, under_way = list(kept.answers), []
+        for use in kept.under_way:
+            here = self._uses.get(use.id)
+            if here is not None:
+                under_way.append(here)
+            elif use.id not in self._answers:
+                latest = min(now, use.granted_at + SENT_WITHIN)
+                answers.append(latest + self._accounts[account].settings.timeout)
+            elif (at := self._answers[use.id]) is not None:
+                answers.append(at)
+        return Kept(kept.window, answers, under_way)
+
+    def drop_partition(self, part: Partition) -> None:
+        """Forget what the streams of a partition want, what they take up, and its slots."""
+        self._held.discard(part.number)
+        self._unwritten.discard(part.number)
         for schedule in self._schedules.values():
-            schedule.set_share(held, max(1, total))
+            schedule.release(part.number)
+        for taken in part.places.values():
+            self.capacities.change(taken, ())
+
+    def unwritten(self) -> frozenset[int]:
+        """Return the partitions whose ledgers have changed since they were written."""
+        return frozenset(self._unwritten)
+
+    def ledgers(self) -> Iterator[tuple[int, bytes]]:
+        """Yield the changed ledgers' records, by partition; they count as written."""
+        for number in self._unwritten:
+            yield number, ledger.encode({name: s.kept(number) for name, s in self._schedules.items()})
+        self._unwritten.clear()
+
+    def _changed(self, use: Use) -> None:
+        self._unwritten |= use.partitions() & self._held
+
+    def _settled(self, use: Use, at: Millis | None) -> None:
+        """Note when a request was answered (None: never sent), should its record be restored once more."""
+        if self._uses.pop(use.id, None) is None:
+            return
+        self._answers[use.id] = at
+        while len(self._answers) > ANSWERS_KEPT:
+            del self._answers[next(iter(self._answers))]
 
     # -- views -----------------------------------------------------------------------------------------
 
@@ -227,7 +279,7 @@ class Accounts:
     def below_one(self) -> list[str]:
         """Return a sentence for each quota of which this replica's share is less than one call."""
         return [
-            f"the share of {name}/{quota} is below one call: a quota store is needed, or fewer replicas"
+            f"no slot of {name}/{quota} belongs to our partitions: a quota store is needed, or fewer replicas"
             for name, schedule in self._schedules.items()
             for quota in schedule.below_one()
         ]

@@ -187,8 +187,10 @@ class Caller:
             for call, (partition, epoch, _, _) in zip(granted.calls, granted.origins, strict=True)
             if self._may_send(partition, epoch)
         ]
-        if not ours:
+        if not ours or not all(self._may_send(*charged) for charged in granted.charged):
             return self._unsent(granted, "no fresh lease on its partition")
+        if granted.not_after is not None and now > granted.not_after:
+            return self._unsent(granted, "its commit took too long")
         useful = [call for call in ours if not _too_late(call, now)]
         if not useful:
             return self._unsent(granted, "its end passed before it could be sent")

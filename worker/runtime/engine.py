@@ -16,9 +16,10 @@ from worker.core import stream
 from worker.core.context import Context
 from worker.core.control import Control
 from worker.core.guard import GuardLedger
+from worker.core.state import LEDGER
 from worker.events.codec import encode_result
 from worker.events.result import Result
-from worker.runtime.accounts import Accounts
+from worker.runtime.accounts import SENT_WITHIN, Accounts
 from worker.runtime.away import AnswersKept, never_sent, unsent
 from worker.runtime.backlog import Backlog
 from worker.runtime.clock import Clock
@@ -88,7 +89,6 @@ class Engine:
         self._gather_until: float | None = None
         self._submitted = False
         self._going: list[Granted] = []  # once what was submitted is committed
-        self._counted: dict[int, Millis] = {}  # until when the calls of a partition are in the quotas
         self._backlog = Backlog(log_of.set_back_pressure)
         self._wakes = Wakes()
         self._intake = Intake(settings, metrics, log_of.stop_partition)
@@ -251,21 +251,19 @@ class Engine:
     def _grant(self) -> None:
         """Grant what may go, however full the batch is: the accounts' concurrency bounds it."""
         if self._taking_up():
-            return  # not all calls that count are in the quotas yet
+            return  # what is most urgent may be still to come
         now = self._clock.now()
         for account, grant in self._accounts.take(now):
             calls: list[Call] = []
             origins: list[tuple[int, int, str, str]] = []
             for want in grant.wants:
-                part = self.partitions.get(want.partition)
-                if part is None:
-                    continue
-                event = stream.Grant(want.target, want.operation, pays=not calls)
-                call = self._step(part, want.stream, event, now).call
+                part = self.partitions[want.partition]
+                call = self._step(part, want.stream, stream.Grant(want.target, want.operation), now).call
                 if call is not None:
                     calls.append(call)
                     origins.append((part.number, part.epoch, want.stream, want.target))
-            granted = Granted(account, tuple(calls), tuple(origins))
+            charged = tuple((number, self.partitions[number].epoch) for number in grant.use.partitions())
+            granted = Granted(account, tuple(calls), tuple(origins), charged, now + SENT_WITHIN)
             if self._accounts.granted(granted, grant):
                 self._batch.granted.append(granted)
 
@@ -320,9 +318,8 @@ class Engine:
         self._drop(message.partition)
         part = Partition(message.partition, message.epoch, message.next_offset)
         self.partitions[message.partition] = part
-        self._accounts.set_share(len(self.partitions), self._log.partitions)
-        self._wakes.load(part, part.load(message.states, self._clock.now()))
-        self._accounts.restored(part)
+        self._wakes.load(part, part.load(message.states))
+        self._accounts.restored(part, max(1, self._log.partitions), self._clock.now())
         part.answers = self._kept.take(part.number)
         if part.has_foreign(self._log.partitions, self._settings.partitioner):
             self._fatal(sentence := partitions_moved(self._settings))
@@ -338,10 +335,9 @@ class Engine:
                 self._take_up(part, part.to_take_up.popitem()[0], now)
 
     def _take_up(self, part: Partition, key: str, now: Millis) -> None:
-        """Go on with a stream that had something open, or calls that still count, when it was left."""
+        """Go on with a stream that had something open when it was left."""
         part.to_take_up.pop(key, None)
         state = part.state(key)
-        self._accounts.seed(state, now, self._counted.get(part.number, 0), part.answers)
         for target in state.targets.values():
             answer = part.answers.pop(target.call.id, None) if target.call is not None else None
             if answer is not None:
@@ -356,12 +352,10 @@ class Engine:
         self._accounts.drop_partition(part)
         if part.to_take_up:
             self._kept.put_back(number, part.answers)
-        else:
-            self._counted[number] = self._clock.now()
         self._going = [left for granted in self._going if (left := self._without(granted, number)).calls]
         kept = []
         for granted in self._batch.granted:
-            if any(origin[0] == number for origin in granted.origins):
+            if granted.concerns(number):
                 self._accounts.never_sent(granted)
                 self._take_back(granted, number)
             else:
@@ -369,17 +363,19 @@ class Engine:
         self._batch.granted = kept
         if not self._batch.partitions:
             self._steps, self._gather_until = 0, None
-        self._accounts.set_share(len(self.partitions), self._log.partitions)
 
     def _without(self, granted: Granted, lost: int) -> Granted:
         """Return what is left of a submitted request: no lost call was sent, committed or not."""
-        left = granted.only(lambda number, _: number != lost)
+        charged = any(number == lost for number, _ in granted.charged)
+        left = granted.only(lambda number, _: number != lost and not charged)
         self._accounts.narrowed(granted, left)
+        if charged:
+            self._take_back(granted, lost)
         self._kept.keep_unsent(granted, lost)
         return left
 
     def _take_back(self, granted: Granted, lost: int) -> None:
-        """Undo the uncommitted grants of a request that shared a lost partition: they never left."""
+        """Undo the grants of a request that a lost partition had a part in: they never left."""
         for call, (number, _, key, target) in zip(granted.calls, granted.origins, strict=True):
             part = self.partitions.get(number)
             if number != lost and part is not None:
@@ -393,8 +389,12 @@ class Engine:
         gathering = self._gather_until is not None and self._clock.monotonic() < self._gather_until
         if gathering and self._steps < BATCH_STEPS and not self._draining:
             return
+        for number in self._accounts.unwritten():
+            self._part(self.partitions[number])
         batch, self._batch, self._steps, self._gather_until = self._batch, Batch(), 0, None
         for number, written in batch.partitions.items():
             written.states = self.partitions[number].seal(self._settings.topics.state)
+        for number, ledger in self._accounts.ledgers():
+            batch.partitions[number].ledger = Record(self._settings.topics.state, LEDGER, ledger, (), number)
         self._submitted, self._going = True, batch.granted
         self._log.submit(batch)

@@ -13,7 +13,7 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -246,7 +246,7 @@ class Journal:
         if not self._ownership.lease_fresh():
             raise CommitFailedError("the brokers have been silent for longer than the session timeout")
         parts = batch.partitions.values()
-        _send(producer, [replace(part, states={}) for part in parts], abandoned)
+        _send(producer, [replace(part, states={}, ledger=None) for part in parts], abandoned)
         _send(producer, [replace(part, records=[]) for part in parts], abandoned)
 
     def _commit_offsets(self, batch: Batch) -> None:
@@ -309,7 +309,7 @@ def still_ours(batch: Batch, ownership: Ownership) -> Batch:
 
 def _send(producer: Any, parts: Iterable[PartitionBatch], abandoned: threading.Event) -> None:
     """Write records and make sure of each: one that fails does not fail the transaction by itself."""
-    whose = [(part.partition, record) for part in parts for record in (*part.records, *part.states.values())]
+    whose = [(part.partition, record) for part in parts for record in _records(part)]
     failures = kafka_records.write(producer, [record for _, record in whose], kafka_client.FLUSH_S)
     for number, error in failures.items():
         if isinstance(error, MessageSizeTooLargeError):
@@ -317,6 +317,13 @@ def _send(producer: Any, parts: Iterable[PartitionBatch], abandoned: threading.E
     for error in failures.values():
         raise error
     _go_on(abandoned)
+
+
+def _records(part: PartitionBatch) -> Iterator[Record]:
+    yield from part.records
+    yield from part.states.values()
+    if part.ledger is not None:
+        yield part.ledger
 
 
 def _go_on(abandoned: threading.Event) -> None:

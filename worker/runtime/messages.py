@@ -67,18 +67,28 @@ class Dropped:
 class Granted:
     """One request that may go out: all its calls share it. ``origins`` says whose calls they are.
 
-    ``origins[i]`` is (partition, epoch, stream key, target id) of ``calls[i]``.
+    ``origins[i]`` is (partition, epoch, stream key, target id) of ``calls[i]``. ``charged`` are the
+    (partition, epoch) whose ledgers know of it: it goes out only while all are ours, and not after
+    ``not_after``, since whoever holds their slots next counts on that.
     """
 
     account: str
     calls: tuple[Call, ...]
     origins: tuple[tuple[int, int, str, str], ...] = field(repr=False)
+    charged: tuple[tuple[int, int], ...] = ()
+    not_after: Millis | None = None
 
     def only(self, keep: Callable[[int, int], bool]) -> "Granted":
         """Return the request with those calls only whose (partition, epoch) is to be kept."""
         pairs = zip(self.calls, self.origins, strict=True)
         kept = [(call, origin) for call, origin in pairs if keep(origin[0], origin[1])]
-        return Granted(self.account, tuple(call for call, _ in kept), tuple(origin for _, origin in kept))
+        calls, origins = tuple(call for call, _ in kept), tuple(origin for _, origin in kept)
+        return Granted(self.account, calls, origins, self.charged, self.not_after)
+
+    def concerns(self, partition: int) -> bool:
+        """Tell whether a partition's streams or slots are in it."""
+        numbers = [number for number, *_ in self.origins] + [number for number, _ in self.charged]
+        return partition in numbers
 
 
 @value()
@@ -98,7 +108,8 @@ class Answered:
 class PartitionBatch:
     """What one transaction writes for one partition.
 
-    ``states`` holds the last state of each touched stream, already encoded as records.
+    ``states`` holds the last state of each touched stream, already encoded as records; ``ledger`` what
+    the partition's quota slots are used for, where that has changed.
     ``next_offset`` is committed in any case, even where it did not move: that is the fence. ``results``
     are those among ``records``, to be counted once they are published.
     """
@@ -107,6 +118,7 @@ class PartitionBatch:
     epoch: int
     next_offset: int
     states: dict[str, Record] = field(default_factory=dict, repr=False)
+    ledger: Record | None = None
     records: list[Record] = field(default_factory=list)
     results: list[Result] = field(default_factory=list, repr=False)
 

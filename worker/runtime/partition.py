@@ -8,26 +8,25 @@ from itertools import islice
 
 from worker.core.capacity import Place
 from worker.core.holds import FOREVER
-from worker.core.state import StreamState, decode, encode, stream_of
+from worker.core.state import LEDGER, StreamState, decode, encode, stream_of
 from worker.core.stream import NOTHING_OPEN, Answered, Open, Step
 from worker.events.partition import Partitioner, home_partition
 from worker.runtime.messages import Headers, Record
 from worker.words import Millis
 
 DUE = "due"
-"""Header of a state record, two numbers: when the stream must be looked at, whatever happens; and until when
-a restore decodes it at once, because something is open or its last calls still count in a quota. Behind
-them, as JSON, the places it takes up at vendors that keep only so many, if any.
-One header, not three: each costs a restore more than anything that is done with it."""
+"""Header of a state record: when a restored stream must be looked at, whatever happens; 0 is at once, since
+something is open. Behind it, as JSON, the places it takes up at vendors that keep only so many, if any.
+One header, not two: each costs a restore more than anything that is done with it."""
 
 
-def due(headers: Headers) -> tuple[Millis, Millis, bytes]:
-    """Return what DUE says in a state record's headers: both moments, and the places taken up."""
+def due(headers: Headers) -> tuple[Millis, bytes]:
+    """Return what DUE says in a state record's headers: the moment, and the places taken up."""
     for header, text in headers:
         if header == DUE and text is not None:
-            wake_at, eager_until, *taken = text.split(b" ", 2)
-            return int(wake_at), int(eager_until), taken[0] if taken else b""
-    return FOREVER, 0, b""
+            wake_at, *taken = text.split(b" ", 1)
+            return int(wake_at), taken[0] if taken else b""
+    return FOREVER, b""
 
 
 DECODED_KEPT = 2_000
@@ -41,14 +40,14 @@ class Partition:
     number: int
     epoch: int
     next_offset: int
+    ledger: bytes | None = None
+    """What its quota slots were used for, as it was restored."""
     raw: dict[str, bytes] = field(default_factory=dict)
     decoded: OrderedDict[str, StreamState] = field(default_factory=OrderedDict)
     unsealed: set[str] = field(default_factory=set)
     """The streams that the open batch touches."""
     wakes: dict[str, Millis] = field(default_factory=dict)
     opens: dict[str, Open] = field(default_factory=dict)
-    spent: dict[str, Millis] = field(default_factory=dict)
-    """Until when a stream's last calls may count in a quota, where they do."""
     invalid_in_a_row: int = 0
     places: dict[str, tuple[Place, ...]] = field(default_factory=dict)
     """What each stream takes up of what vendors keep at most, where it does."""
@@ -83,10 +82,6 @@ class Partition:
             self.opens.pop(key, None)
         else:
             self.opens[key] = step.open
-        if step.spent_until:
-            self.spent[key] = step.spent_until
-        else:
-            self.spent.pop(key, None)
         if step.places:
             self.places[key] = step.places
         else:
@@ -108,19 +103,19 @@ class Partition:
             self.decoded.popitem(last=False)
         return records
 
-    def load(
-        self, states: Sequence[tuple[bytes, bytes, Headers]], now: Millis
-    ) -> Iterator[tuple[str, Millis]]:
+    def load(self, states: Sequence[tuple[bytes, bytes, Headers]]) -> Iterator[tuple[str, Millis]]:
         """Take restored states; yield the key and wake time of each stream that need not be taken up."""
         for name, value, headers in states:
             key = stream_of(name)
             if key is None:
+                if name == LEDGER:
+                    self.ledger = value
                 continue
             self.raw[key] = value
-            wake_at, eager_until, taken = due(headers)
+            wake_at, taken = due(headers)
             if taken:
                 self.places[key] = tuple(map(tuple, json.loads(taken)))
-            if now < eager_until:
+            if not wake_at:
                 self.to_take_up[key] = None
             elif wake_at < FOREVER:
                 yield key, wake_at
@@ -134,12 +129,11 @@ class Partition:
         return any(home_partition(key.encode(), partitions, partitioner) != self.number for key in sample)
 
     def _headers(self, key: str) -> Headers:
-        wake_at, found = self.wakes.get(key, FOREVER), self.opens.get(key, NOTHING_OPEN)
-        eager_until = self.spent.get(key, 0) if found == NOTHING_OPEN else FOREVER
+        wake_at = 0 if key in self.opens else self.wakes.get(key, FOREVER)
         taken = self.places.get(key)
-        if wake_at == FOREVER and not eager_until and not taken:
+        if wake_at == FOREVER and not taken:
             return ()
-        text = b"%d %d" % (wake_at, eager_until)
+        text = b"%d" % wake_at
         return ((DUE, text + b" " + json.dumps(taken).encode() if taken else text),)
 
 

@@ -16,6 +16,7 @@ import httpx
 import yaml
 from kafka import KafkaProducer
 
+from worker.core.state import stream_of
 from worker.durations import format_duration
 from worker.runtime import topics
 from worker.sandbox.broker import EmbeddedBroker
@@ -301,8 +302,9 @@ class Stage:
 
     def states(self) -> dict[str, dict[str, Any]]:
         """Return the last state of every stream that has one."""
-        last = {record.key.decode(): record.value for record in self.records("state")}
-        return {key: json.loads(value) for key, value in last.items() if value is not None}
+        last = {stream_of(record.key): record.value for record in self.records("state")}
+        streams = ((key, value) for key, value in last.items() if key is not None and value is not None)
+        return {key: json.loads(value) for key, value in streams}
 
     # The vendors.
 

@@ -12,7 +12,8 @@ from worker.commands.parts.topic_reader import TopicReader
 from worker.commands.parts.waiting import Around
 from worker.core.calls import need
 from worker.core.control import Control
-from worker.core.state import StreamState, decode, stream_of
+from worker.core.ledger import decode as decode_ledger
+from worker.core.state import LEDGER, StreamState, decode, stream_of
 from worker.events import codec
 from worker.events.incoming import Verdict
 from worker.events.partition import home_partition
@@ -23,11 +24,12 @@ from worker.words import Millis
 
 @dataclass(frozen=True, slots=True)
 class States:
-    """A partition's states, most of them as bytes: key, value and headers."""
+    """A partition's states, most of them as bytes (key, value and headers), and its quota slots' ledger."""
 
     number: int
     partitions: int
     raw: dict[bytes, tuple[bytes, Sequence[tuple[str, bytes]]]]
+    ledger: bytes | None = None
 
 
 def read_states(reader: TopicReader, settings: Settings, key: str) -> States:
@@ -36,14 +38,16 @@ def read_states(reader: TopicReader, settings: Settings, key: str) -> States:
     partitions = reader.partitions(topic)
     number = home_partition(key.encode(), partitions, settings.kafka.partitioner)
     raw: dict[bytes, tuple[bytes, Sequence[tuple[str, bytes]]]] = {}
+    ledger: bytes | None = None
     for record in reader.read(topic, [number]):
         if stream_of(record.key) is None:
+            ledger = record.value if record.key == LEDGER else ledger
             continue
         if record.value is None:
             raw.pop(record.key, None)
         else:
             raw[record.key] = (record.value, record.headers)
-    return States(number, partitions, raw)
+    return States(number, partitions, raw, ledger)
 
 
 def around(
@@ -55,7 +59,7 @@ def around(
     wanted = [need(target, now, ctx) for target in state.targets.values()] if state is not None else []
     streams: list[StreamState] = []
     if any(one is not None and one.not_before <= now for one in wanted):
-        streams = [decode(value) for value, headers in states.raw.values() if due(headers)[1] > now]
+        streams = [decode(value) for value, headers in states.raw.values() if due(headers)[0] == 0]
     return Around(
         ctx,
         {name: vendors.make(specs[name], one.account) for name, one in settings.accounts.items()},
@@ -63,6 +67,7 @@ def around(
         {name: one.quotas for name, one in settings.accounts.items()},
         streams,
         states.partitions,
+        decode_ledger(states.ledger),
     )
 
 

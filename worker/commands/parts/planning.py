@@ -36,7 +36,7 @@ class Planned:
 def context(settings: Settings) -> Context:
     """Return what the machine needs to know, offline: no guard is open and no account is stopped."""
     views = {
-        name: AccountView.of(vendors.load_spec(account.account.vendor), account.quotas)
+        name: AccountView.of(vendors.load_spec(account.account.vendor))
         for name, account in settings.accounts.items()
     }
     worker = WorkerRef(instance=settings.kafka.instance_id, version=__version__)

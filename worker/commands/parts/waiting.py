@@ -1,18 +1,21 @@
 """What a stream waits for, what would let it go, and how long the queue before it is.
 
-The queue is that of the stream's own partition: its states tell what else waits at the account and which
-calls of late still count. A replica has the share of a quota that its partitions are of all, so one
-partition's queue in one partition's share gives about the same wait where the queues are equally long.
+The queue is that of the stream's own partition: its states tell what else waits at the account, and its
+ledger which calls of late still count. A replica has the slots of a quota that belong to its partitions, so
+one partition's queue for one partition's slots gives about the same wait where the queues are equally long.
 """
 
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import field
 
 from worker.commands.parts.control import scope_options
 from worker.core.calls import Need, need
 from worker.core.context import Context
 from worker.core.control import sentence
 from worker.core.holds import FOREVER
+from worker.core.ledger import Ledger
+from worker.core.quota import Kept
 from worker.core.schedule import Schedule, Want
 from worker.core.state import Hold, StreamState, TargetState
 from worker.core.turn import Turn, why_parked
@@ -60,8 +63,8 @@ class Waiting:
 class Around:
     """What a stream's waiting depends on besides its state.
 
-    ``streams``: it and the others of its partition (one of ``partitions``) that have something open, or
-    calls that still count in a quota, in the order of the topic. ``quotas`` and ``specs`` are by account.
+    ``streams``: it and the others of its partition (one of ``partitions``) that have something open, in the
+    order of the topic; ``ledger`` is that partition's. ``quotas`` and ``specs`` are by account.
     """
 
     ctx: Context
@@ -70,6 +73,7 @@ class Around:
     quotas: Mapping[str, Mapping[str, tuple[Quota, ...]]]
     streams: Sequence[StreamState] = ()
     partitions: int = 1
+    ledger: Ledger = field(default_factory=lambda: Ledger({}))
 
 
 class Lines:
@@ -163,17 +167,15 @@ def _wait(
 ) -> tuple[Millis, int]:
     """Return about how long a call waits for a quota, and how many requests are before it."""
     ahead = _ahead(quota, (state.key, name), _wants(around.streams, account, around, now), now)
-    operations = around.specs[account].operations
-    used = [
-        at
-        for one in around.streams
-        for target in one.targets.values()
-        if target.target.account == account
-        for operation, at in target.spent
-        if operation in operations and quota in operations[operation].charges
-    ]
-    share = 1 / around.partitions
-    return max(turn_comes(each, used, ahead, share, now) for each in around.quotas[account][quota]), ahead
+    share, windows = 1 / around.partitions, around.ledger.uses.get(account, {}).get(quota, {})
+    return max(
+        turn_comes(each, _used(windows.get(each.window)), ahead, share, now)
+        for each in around.quotas[account][quota]
+    ), ahead
+
+
+def _used(kept: Kept | None) -> list[Millis]:
+    return [] if kept is None else [*kept.answers, *(use.granted_at for use in kept.under_way)]
 
 
 def _wants(streams: Iterable[StreamState], account: str, around: Around, now: Millis) -> Iterator[Want]:
