@@ -22,9 +22,15 @@ def modules(*names: str) -> list[str]:
     return [name for name in names if find_spec(name) is None]
 
 
+def files(*paths: str) -> list[str]:
+    """Return the files that are not there."""
+    return [path for path in paths if not Path(path).exists()]
+
+
 MISSING: Mapping[str, Callable[[], list[str]]] = {
     "kafka": lambda: tools("java", "mvn"),
     "sandbox": lambda: modules("confluent_kafka", "aiohttp", "rich"),
+    "media": lambda: tools("nginx", "ffmpeg") + files("/usr/lib/nginx/modules/ngx_rtmp_module.so"),
     "chart": lambda: modules("helm_python", "kubernetes_validate") + tools("hadolint"),
     "sdk": lambda: modules("alibabacloud_live20161101", "huaweicloudsdkiam", "huaweicloudsdklive", "wangsu"),
 }

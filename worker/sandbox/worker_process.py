@@ -1,4 +1,4 @@
-"""The real worker as a process: ``python -m worker run``, its log in a file, its ops port found."""
+"""The real worker (or gate) as a process: ``python -m worker run``, its log in a file, its ops port found."""
 
 import json
 import subprocess
@@ -21,18 +21,20 @@ class WorkerProcess:
     """A worker that has started. Raises RuntimeError, with the end of its log, if it does not start.
 
     ``log`` is a file its standard error is appended to. Usable as a context manager, which kills it if it
-    still runs: call ``wait`` before the end to let it finish.
+    still runs: call ``wait`` before the end to let it finish. ``command`` may be ``gate``.
     """
 
-    def __init__(self, config: Path, log: Path, *, until_idle: float | None = None) -> None:
-        command = [sys.executable, "-m", "worker", "run", "--config", str(config)]
+    def __init__(
+        self, config: Path, log: Path, *, until_idle: float | None = None, command: str = "run"
+    ) -> None:
+        program = [sys.executable, "-m", "worker", command, "--config", str(config)]
         if until_idle is not None:
-            command += ["--until-idle", f"{until_idle:g}"]
+            program += ["--until-idle", f"{until_idle:g}"]
         self._log = log
         self._log_from = log.stat().st_size if log.exists() else 0
         with log.open("ab") as errors:
             self._process = subprocess.Popen(  # noqa: S603 - our own program, by our own interpreter
-                command,
+                program,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,
