@@ -4,6 +4,7 @@ import json
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -67,7 +68,7 @@ class Theatre:
             self.gate = self._stack.enter_context(self._process("gate"))
             self.worker = self._stack.enter_context(self._process("run"))
             for process in (self.gate, self.worker):
-                wait_for(lambda process=process: process.get("/readyz")[0] == 200, what="it is ready")  # type: ignore[misc]
+                wait_for(partial(self._ready, process), what="it is ready")
             self._stack = self._stack.pop_all()
         return self
 
@@ -77,6 +78,10 @@ class Theatre:
                 process.terminate()
                 assert process.wait(30) == 0, process.log_text()[-2000:]
                 assert "room" not in process.log_text(), "a stream's name in the log"
+
+    @staticmethod
+    def _ready(process: WorkerProcess) -> bool:
+        return process.get("/readyz")[0] == 200
 
     def _process(self, command: str) -> WorkerProcess:
         return WorkerProcess(self.config, self._folder / f"{command}.log", command=command)
