@@ -46,6 +46,10 @@ class Theatre:
         wanted = list(expected)
         wait_for(lambda: outcomes(self.stage.results(), event) == wanted, timeout_s, f"{event}: {wanted}")
 
+    def has_answer(self, event: str, what: str) -> None:
+        """Wait until an event has a terminal result."""
+        wait_for(lambda: answered(self.stage, event), 30, what)
+
     def result(self, event: str, outcome: str) -> Mapping[str, Any]:
         (found,) = (
             one
@@ -172,7 +176,7 @@ def test_the_longer_ban_wins_in_whatever_order_they_come(theatre: Theatre, order
     key, stream = f"hw/both-{order[0]}", f"both-{order[0]}"
     for category in order:
         theatre.send(verdict(f"v-{category}-{order[0]}", key, category, confidence=0.99, severity="critical"))
-        wait_for(lambda: answered(theatre.stage, f"v-{category}-{order[0]}"), 30, "it is answered")  # noqa: B023
+        theatre.has_answer(f"v-{category}-{order[0]}", "it is answered")
     until = theatre.ban("hw", stream)
     assert until is not None
     assert until > now() + 80 * DAY, "the permanent one is in force, as long as the vendor takes"
@@ -189,7 +193,7 @@ def test_the_longer_ban_wins_in_whatever_order_they_come(theatre: Theatre, order
 
 def test_a_ban_that_ended_while_every_replica_was_down_is_told(theatre: Theatre) -> None:
     theatre.send(verdict("v-short", "cdn/short", "asked", requested={"action": "forbid", "for_s": 6}))
-    wait_for(lambda: answered(theatre.stage, "v-short"), 30, "it is in force")
+    theatre.has_answer("v-short", "it is in force")
     theatre.worker.terminate()
     assert theatre.worker.wait(30) == 0
     wait_for(lambda: theatre.ban("cdn", "short") is None, 30, "the vendor has ended it", pause_s=0.3)
@@ -220,7 +224,7 @@ def test_a_full_blacklist_fails_aloud_and_is_tried_again_when_there_is_room(thea
     filling = [f"ali/full-{n}" for n in range(3 - there)]
     theatre.send(*(verdict(f"v-{key}", key, "violence") for key in filling))
     for key in filling:
-        wait_for(lambda: answered(theatre.stage, f"v-{key}"), 30, "there is room for it")  # noqa: B023
+        theatre.has_answer(f"v-{key}", "there is room for it")
     theatre.send(verdict("v-over", "ali/over", "violence"))
     theatre.told("v-over", "failed*")
     assert theatre.result("v-over", "failed")["error"]["class"] == "quota"
@@ -262,7 +266,7 @@ def test_regions_of_two_demands_are_blocked_together_and_opened_one_by_one(theat
 
     for name, regions in (("v-cn", ["CN"]), ("v-kr", ["KR", "JP"])):
         theatre.send(verdict(name, "ali/borders", "gambling", regions=regions))
-        wait_for(lambda: answered(theatre.stage, name), 30, "it is in force")  # noqa: B023
+        theatre.has_answer(name, "it is in force")
     assert blocked() == {"CN", "KR", "JP"}
     order = theatre.release("ali/borders", theatre.result("v-kr", "applied")["hold"])
     theatre.told(order, "released*")
