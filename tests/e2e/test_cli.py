@@ -232,6 +232,7 @@ def test_it_tells_its_version_and_its_commands() -> None:
         "send",
         "release",
         "query",
+        "reconcile",
         "topics",
         "vendors",
         "schemas",

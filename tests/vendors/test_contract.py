@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from tests.core.machine import SECOND, Machine
 from tests.runtime.test_caller import Server, free_port, read_request
 from tests.vendors.contract import (
+    APP,
     NOW,
     SECRET,
     STREAM,
@@ -49,7 +50,7 @@ from worker.runtime.messages import Answered, Granted
 from worker.runtime.metrics import Metrics
 from worker.settings import AccountSettings
 from worker.vendors import load_spec, vendor_names
-from worker.vendors.base import Account, LoggedIn, LogsIn, Response, VendorSpec
+from worker.vendors.base import Account, Lists, LoggedIn, LogsIn, Page, Response, VendorSpec
 from worker.words import READS, Call, Millis, Purpose
 
 SPECS = {name: load_spec(name) for name in vendor_names()}
@@ -250,6 +251,49 @@ def test_what_is_written_down_shows_no_secret(name: str) -> None:
                 assert STREAM not in repr(thing)
             assert SECRET.encode() not in request.content
             assert SECRET not in request.url
+
+
+LISTED = [
+    (name, operation)
+    for name in ON_THE_WIRE
+    if isinstance(made := adapter(name, "https://vendor.invalid"), Lists)
+    for operation in made.whole_lists
+]
+
+
+@pytest.mark.parametrize(("name", "operation"), LISTED)
+def test_a_whole_list_is_read_or_refused_as_one_entry_is(name: str, operation: str) -> None:
+    """What an answer means hangs on its code and its form, not on what was asked for in the list."""
+    vendor, table = adapter(name, "https://vendor.invalid"), Table(name)
+    assert isinstance(vendor, Lists)
+    asked = call(SPECS[name], operation)
+    assert vendor.list_all(asked, NOW, "n").method == vendor.request(asked, NOW, "n").method
+    for row in [*table.rows(operation), *everywhere(table.success(operation))]:
+        if row.name == "too long":
+            continue  # the caller's own limit
+        headers = {key.lower(): value for key, value in row.headers.items()}
+        found = vendor.read_all(asked, Response(row.status, headers, row.body), NOW)
+        assert SECRET not in repr(found)
+        assert STREAM not in repr(found)
+        if row.facts is None and row.outcome != "next page":
+            assert not isinstance(found, Page), row.name
+            assert said(found) == row.outcome, row.name
+        else:
+            assert isinstance(found, Page), row.name
+    success = table.success(operation)
+    found = vendor.read_all(asked, Response(success.status, {}, success.body), NOW)
+    assert isinstance(found, Page)
+    assert [entry.name for entry in found.entries] == [f"{APP}/{STREAM}"]
+    assert found.cursor is None
+
+
+def test_no_whole_list_is_asked_for_without_its_domain() -> None:
+    for name, operation in LISTED:
+        vendor, asked = adapter(name, "https://vendor.invalid"), call(SPECS[name], operation)
+        assert isinstance(vendor, Lists)
+        nowhere = replace(asked, target=replace(asked.target, push_domain=None, play_domain=None))
+        with pytest.raises(ValueError, match="domain"):
+            vendor.list_all(nowhere, NOW, "n")
 
 
 ODD_CALLS: Mapping[str, Callable[[Call], Call]] = {

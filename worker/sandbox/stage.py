@@ -327,6 +327,10 @@ class Stage:
         body = {"domain": PUSH, "app": APP, "stream": stream, "reconnects_after_ms": reconnects_after}
         self._tell(vendor, "publish", body)
 
+    def meddle(self, vendor: str, what: Literal["ban", "lift"], stream: str, **more: Millis) -> None:
+        """Change what a vendor has in force behind the worker's back."""
+        self._tell(vendor, what, {"domain": PUSH, "app": APP, "stream": stream, **more})
+
     def play_script(self, vendor: str, rules: Sequence[Mapping[str, Any]]) -> None:
         """Replace the faults of one vendor."""
         self._tell(vendor, "script", list(rules))

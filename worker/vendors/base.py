@@ -249,3 +249,43 @@ class LogsIn(Protocol):
     def logged_out(self, response: Response) -> bool:
         """Return whether an answer to a call says that the login is not, or no longer, taken."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One ban, or one stream's region block, on a vendor's list; ``name`` is ``APP/STREAM``.
+
+    ``until`` None: the list tells no end. ``regions`` are empty for a ban.
+    """
+
+    name: str = field(repr=False)
+    until: Millis | None = None
+    regions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page of a list, and where the next one begins (None: it was the last)."""
+
+    entries: tuple[Entry, ...]
+    cursor: str | None = None
+
+
+@runtime_checkable
+class Lists(Vendor, Protocol):
+    """A vendor whose lists can be read whole, to compare them with what should be in force.
+
+    The calls are those of ``whole_lists``: of a read, for a whole domain. Application and stream of their
+    target do not count.
+    """
+
+    whole_lists: ClassVar[tuple[str, ...]]
+    """The operations that can be asked for all of a domain."""
+
+    def list_all(self, call: Call, now: Millis, nonce: str) -> Request:
+        """Return the signed request for the page at the call's cursor. Raises ValueError as ``request``."""
+        ...
+
+    def read_all(self, call: Call, response: Response, now: Millis) -> Page | Outcome:
+        """Return a page of what is in force now, or why there is none. Never raises."""
+        ...

@@ -161,3 +161,33 @@ def test_explain_says_that_it_knows_nothing(theatre: Stage) -> None:
     assert cli("explain", "--config", config(theatre), "nobody/knows").startswith(
         "Nothing is known of nobody/knows: no state, and nothing was published about it since "
     )
+
+
+def test_reconcile_shows_what_the_vendors_lists_say_otherwise_and_changes_nothing(theatre: Stage) -> None:
+    theatre.meddle("huawei", "ban", "stranger", until=2_000_000_000_000)
+    theatre.meddle("huawei", "lift", "star")
+    before = len(theatre.records("verdicts"))
+    shown = cli("reconcile", "--config", config(theatre), "--account", "hw")
+    rows = [line.split("  ") for line in shown.splitlines()]
+    assert [[cell.strip() for cell in row if cell][:2] for row in rows[:2]] == [
+        ["hw", "missing"],
+        ["hw", "unknown to us"],
+    ]
+    assert "live/star" in shown.splitlines()[0]
+    assert "hw/star" in shown.splitlines()[0]
+    assert "live/stranger" in shown.splitlines()[1]
+    assert shown.splitlines()[2].endswith("1 missing, 1 unknown to us")
+    assert len(theatre.records("verdicts")) == before
+    assert "ali" in cli("reconcile", "--config", config(theatre))
+
+    applied = cli("reconcile", "--config", config(theatre), "--account", "hw", "--apply", "--by", "op")
+    assert "query c-" in applied.splitlines()[-1]
+    wait_for(lambda: queried(theatre), 20, "the worker has looked at the stream")
+    (told,) = queried(theatre)
+    assert told["observed"]["forbidden"] is False
+
+
+def queried(theatre: Stage) -> list[dict[str, Any]]:
+    return [
+        one for one in theatre.results() if one["outcome"] == "observed" and one["stream"]["key"] == "hw/star"
+    ]

@@ -50,6 +50,19 @@ def read_states(reader: TopicReader, settings: Settings, key: str) -> States:
     return States(number, partitions, raw, ledger)
 
 
+def read_all_states(reader: TopicReader, settings: Settings) -> list[StreamState]:
+    """Return the states of all streams."""
+    raw: dict[bytes, bytes] = {}
+    for record in reader.read(settings.kafka.topics.state):
+        if stream_of(record.key) is None:
+            continue
+        if record.value is None:
+            raw.pop(record.key, None)
+        else:
+            raw[record.key] = record.value
+    return [decode(value) for value in raw.values()]
+
+
 def around(
     settings: Settings, states: States, state: StreamState | None, control: Control, now: Millis
 ) -> Around:

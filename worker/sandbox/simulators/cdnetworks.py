@@ -236,7 +236,7 @@ class CdnetworksSimulator(Simulator):
             refuse(self._not_ours(exchange, str(channel)))
         rows = []
         for key, until in self.world.bans(exchange.at).items():
-            url, since = self._given[key]
+            url, since = self._given.get(key, (f"rtmp://{'/'.join(key)}", 0))
             place = self._place(url)
             if place and place[0] == channel and wanted in {None, "", url}:
                 rows.append(self._row(str(channel), url, since // SECOND, until // SECOND))

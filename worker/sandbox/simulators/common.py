@@ -12,6 +12,8 @@ Control endpoints, without a signature:
 ``GET /_sim/stats``     calls, quotas and their violations, refused signatures, cuts
 ``POST /_sim/publish``  ``{domain, app, stream, started_at?, reconnects_after_ms?}``
 ``POST /_sim/unpublish`` ``{domain, app, stream}``
+``POST /_sim/ban``      ``{domain, app, stream, until}``: as if somebody else had asked for it
+``POST /_sim/lift``     ``{domain, app, stream}``: likewise, or as if the vendor had lost it
 ``POST /_sim/script``   a fault script (see ``faults``), replacing the one in force
 ======================  =============================================================
 """
@@ -142,6 +144,18 @@ class Simulator(ABC):
         """Stop an encoder for good; return whether there was one."""
         with self._lock:
             return self.world.unpublish((self.world.push_domain(domain) or domain, app, stream))
+
+    def ban(self, domain: str, app: str, stream: str, until: Millis) -> bool:
+        """Ban a stream behind everybody's back; return whether that changed anything."""
+        with self._lock:
+            return self.world.ban(
+                (self.world.push_domain(domain) or domain, app, stream), until, self.clock()
+            )
+
+    def lift(self, domain: str, app: str, stream: str) -> bool:
+        """Take a ban away behind everybody's back; return whether there was one."""
+        with self._lock:
+            return self.world.lift((self.world.push_domain(domain) or domain, app, stream), self.clock())
 
     def play_script(self, rules: Iterable[Mapping[str, Any]]) -> None:
         """Replace the fault script. Raises ValueError for a rule that makes no sense."""
@@ -333,7 +347,7 @@ class Simulator(ABC):
 
     def _control(self, method: str, path: str, body: bytes) -> web.Response:
         reads = {"/_sim/state": self.state, "/_sim/log": self.lines, "/_sim/stats": self.stats}
-        writes = {"/_sim/publish": self.publish, "/_sim/unpublish": self.unpublish}
+        writes = {f"/_sim/{name}": getattr(self, name) for name in ("publish", "unpublish", "ban", "lift")}
         try:
             if method == "GET" and path in reads:
                 return web.json_response(reads[path]())

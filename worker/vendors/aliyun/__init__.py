@@ -1,12 +1,12 @@
 """Alibaba Cloud ApsaraVideo Live."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 from worker.core.outcome import Outcome, Wire
 from worker.vendors.aliyun import api
 from worker.vendors.aliyun.sign import Credentials, sign
-from worker.vendors.base import Account, Request, Response, VendorSpec
+from worker.vendors.base import Account, Page, Request, Response, VendorSpec
 from worker.vendors.reading import by_status, json_object, query, token
 from worker.words import Call, Millis
 
@@ -18,6 +18,7 @@ class Aliyun:
     """The adapter of one account."""
 
     code: ClassVar[str] = "aliyun"
+    whole_lists: ClassVar[tuple[str, ...]] = ("list_blocked", "describe_region_block")
 
     def __init__(self, spec: VendorSpec, account: Account) -> None:
         self._operations = spec.operations
@@ -40,7 +41,9 @@ class Aliyun:
         that has passed, or a region block without regions.
         """
         ask, _ = api.OPERATIONS[call.operation]
-        action, parameters = ask(call, self._operations[call.operation], now)
+        return self._signed(*ask(call, self._operations[call.operation], now), now, nonce)
+
+    def _signed(self, action: str, parameters: dict[str, str], now: Millis, nonce: str) -> Request:
         text = query(parameters)
         signed = sign(
             host=urlsplit(self._endpoint).netloc,
@@ -55,21 +58,42 @@ class Aliyun:
 
     def read(self, call: Call, response: Response, now: Millis) -> Outcome:
         """Return what an answer means: its ``Code`` decides, then the status, then its content."""
-        body = json_object(response)
-        if body is None:
-            return by_status(response, _wire(response, {}), now)
-        wire = _wire(response, body)
-        code = body.get("Code")
-        if code is None and 200 <= response.status < 300:  # noqa: PLR2004 - the HTTP success class
-            _, read = api.OPERATIONS[call.operation]
-            return read(call, body, wire)
-        known = api.by_code(call, code, response, wire, now) if isinstance(code, str) else None
-        return known or by_status(response, wire, now)
+        body = _succeeded(call, response, now)
+        if not isinstance(body, dict):
+            return body
+        _, read = api.OPERATIONS[call.operation]
+        return read(call, body, _wire(response, body))
+
+    def list_all(self, call: Call, now: Millis, nonce: str) -> Request:
+        """Return the signed request for a page of a domain's list."""
+        ask, _ = api.WHOLE[call.operation]
+        return self._signed(*ask(call, self._operations[call.operation], now), now, nonce)
+
+    def read_all(self, call: Call, response: Response, now: Millis) -> Page | Outcome:
+        """Return a page of a domain's list, or why there is none."""
+        body = _succeeded(call, response, now)
+        if not isinstance(body, dict):
+            return body
+        _, read = api.WHOLE[call.operation]
+        return read(call, body, _wire(response, body))
 
     def shared(self, call: Call) -> str | None:
         """Return a page of a domain's banned streams: it answers for every stream of the domain."""
         domain = call.target.play_domain
         return f"{domain} {call.cursor or 1}" if call.operation == "list_blocked" and domain else None
+
+
+def _succeeded(call: Call, response: Response, now: Millis) -> dict[str, Any] | Outcome:
+    """Return the body of a success, or what an answer that is none means."""
+    body = json_object(response)
+    if body is None:
+        return by_status(response, _wire(response, {}), now)
+    code = body.get("Code")
+    if code is None and 200 <= response.status < 300:  # noqa: PLR2004 - the HTTP success class
+        return body
+    wire = _wire(response, body)
+    known = api.by_code(call, code, response, wire, now) if isinstance(code, str) else None
+    return known or by_status(response, wire, now)
 
 
 def _wire(response: Response, body: dict[str, object]) -> Wire:

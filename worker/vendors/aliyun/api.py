@@ -24,7 +24,7 @@ from worker.core.outcome import (
     Unreachable,
     Wire,
 )
-from worker.vendors.base import Operation, Response
+from worker.vendors.base import Entry, Operation, Page, Response
 from worker.vendors.reading import LONGEST_WAIT, retry_after, utc_millis, utc_text
 from worker.words import Call, ErrorClass, Millis
 
@@ -103,6 +103,12 @@ def list_blocked(call: Call, _operation: Operation, _now: Millis) -> Asked:
     """
     domain = _domain(call.target.play_domain)
     return "DescribeLiveStreamsBlockList", domain | _page(call, BLOCKED_PAGE)
+
+
+def all_region_blocks(call: Call, _operation: Operation, _now: Millis) -> Asked:
+    """DescribeStreamLocationBlock: the region blocks of a whole play domain."""
+    domain = _domain(call.target.play_domain)
+    return "DescribeStreamLocationBlock", domain | {"BlockType": "blacklist"} | _page(call, RULES_PAGE)
 
 
 def list_online(call: Call, _operation: Operation, _now: Millis) -> Asked:
@@ -194,6 +200,37 @@ def region_block(call: Call, body: Mapping[str, Any], wire: Wire) -> Outcome:
         gave_up=_FAILED in states and not there,
     )
     return Observed(facts, wire)
+
+
+def all_rules(call: Call, body: Mapping[str, Any], wire: Wire) -> Page | Outcome:
+    """Read a page of a domain's region blocks, less those that failed or have expired."""
+    rows = _rows(call, body, "StreamBlockList", "StreamBlock", "Count")
+    if rows is None:
+        return _unreadable(wire)
+    there = [row for row in rows if _number(row.get("Status")) not in _NOT_IN_FORCE]
+    if any(_number(row.get("Status")) not in _STATES for row in rows) or not all(
+        isinstance(row.get(key), str) for row in there for key in ("AppName", "StreamName", "LocationList")
+    ):
+        return _unreadable(wire)
+    entries = (
+        Entry(
+            f"{row['AppName']}/{row['StreamName']}",
+            utc_millis(row.get("ReleaseTime")),
+            tuple(sorted({code.strip() for code in row["LocationList"].split(",")} - {""})),
+        )
+        for row in there
+        if row.get("BlockType") in (None, "blacklist")
+    )
+    return Page(tuple(entries), _next(call, body, len(rows), RULES_PAGE, "Count"))
+
+
+def all_blocked(call: Call, body: Mapping[str, Any], wire: Wire) -> Page | Outcome:
+    """Read a page of a domain's banned streams."""
+    rows = _rows(call, body, "StreamUrls", "StreamUrl", "TotalNum", of=str)
+    if rows is None:
+        return _unreadable(wire)
+    entries = tuple(Entry(row.partition("/")[2]) for row in rows)
+    return Page(entries, _next(call, body, len(rows), BLOCKED_PAGE, "TotalNum"))
 
 
 def blocked(call: Call, body: Mapping[str, Any], wire: Wire) -> Outcome:
@@ -340,3 +377,11 @@ OPERATIONS: Mapping[str, tuple[Ask, Read]] = {
     "list_online": (list_online, online),
     "stream_state": (stream_state, state),
 }
+
+ReadAll = Callable[[Call, Mapping[str, Any], Wire], Page | Outcome]
+
+WHOLE: Mapping[str, tuple[Ask, ReadAll]] = {
+    "list_blocked": (list_blocked, all_blocked),
+    "describe_region_block": (all_region_blocks, all_rules),
+}
+"""How the lists of a whole domain are asked for and read."""

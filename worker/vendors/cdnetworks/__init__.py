@@ -1,16 +1,20 @@
 """CDNetworks, and Wangsu, which publishes the same API under another host."""
 
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar, TypeVar
 from urllib.parse import urlsplit
 
 from worker.core.outcome import Outcome, Refused, Throttled, Wire
-from worker.vendors.base import Account, Request, Response, VendorSpec
+from worker.vendors.base import Account, Page, Request, Response, VendorSpec
 from worker.vendors.cdnetworks import api
 from worker.vendors.cdnetworks.sign import access_key_headers, api_key_headers, once
 from worker.vendors.reading import by_status, json_object, retry_after, token
 from worker.words import Call, Millis
+
+T = TypeVar("T")
+Reader = Callable[[Call, Mapping[str, Any], Wire, Millis], T]
 
 _JSON = "application/json"
 _NO_LOGIN = "the credentials are not accepted, or this host's clock is off: a signature holds for minutes"
@@ -20,6 +24,7 @@ class CDNetworks:
     """The adapter of one account, with an API key or an access key."""
 
     code: ClassVar[str] = "cdnetworks"
+    whole_lists: ClassVar[tuple[str, ...]] = ("forbid_query",)
 
     def __init__(self, spec: VendorSpec, account: Account) -> None:
         self._operations = spec.operations
@@ -57,13 +62,24 @@ class CDNetworks:
 
         The codes are documented for a success in HTTP; one that only repeats another status is a gateway's.
         """
+        _, read = api.OPERATIONS[call.operation]
+        return self._read(call, response, now, read)
+
+    def list_all(self, call: Call, now: Millis, nonce: str) -> Request:
+        """Return the request for a domain's bans, which is the same for one stream and for all."""
+        return self.request(call, now, nonce)
+
+    def read_all(self, call: Call, response: Response, now: Millis) -> Page | Outcome:
+        """Return a domain's bans, or why there are none to be had."""
+        return self._read(call, response, now, api.all_records)
+
+    def _read(self, call: Call, response: Response, now: Millis, read: Reader[T]) -> T | Outcome:
         body = json_object(response) or {}
         request_id = token(response.headers.get("x-cnc-request-id"))
         wire = Wire(response.status, token(body.get("code")), request_id)
         code = api.code_of(body)
         succeeded = 200 <= response.status < 300  # noqa: PLR2004 - the HTTP success class
         if code == 0 and succeeded:
-            _, read = api.OPERATIONS[call.operation]
             return read(call, body, wire, now)
         if code and (succeeded or (code in api.CODES and code != response.status)):
             return api.by_code(call, code, wire)

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from worker.core.outcome import Done, Facts, Observed, Outcome, Refused, Unknown, Wire
-from worker.vendors.base import Response
+from worker.vendors.base import Entry, Page, Response
 from worker.words import Call, ErrorClass, Millis
 
 _LONGEST_URL = 1000
@@ -136,9 +136,8 @@ def records(call: Call, body: Mapping[str, Any], wire: Wire, now: Millis) -> Out
     number or text; 0 or nothing is an end that is not known. A record with ``ip`` bans one viewer only.
     Records that have ended may still be listed.
     """
-    rows = body.get("resultDetail") or []
-    rows = [rows] if isinstance(rows, dict) else rows
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+    rows = _rows(body)
+    if rows is None:
         return Unknown(wire, "the answer is not what the documentation describes")
     ours = [row for row in rows if not row.get("ip") and _names(row.get("url"), call)]
     ends = [_seconds(row.get("endTime")) * 1000 for row in ours]
@@ -148,12 +147,38 @@ def records(call: Call, body: Mapping[str, Any], wire: Wire, now: Millis) -> Out
     return Observed(Facts(forbidden=True, forbidden_until=max(ends) if all(ends) else None), wire)
 
 
-def _names(url: Any, call: Call) -> bool:
-    """Return whether a record's URL is the stream's push URL; its query part and port do not matter."""
+def all_records(call: Call, body: Mapping[str, Any], wire: Wire, now: Millis) -> Page | Outcome:
+    """Read the same answer as the list of a domain's bans, which has one page."""
+    rows = _rows(body)
+    if rows is None:
+        return Unknown(wire, "the answer is not what the documentation describes")
+    found: dict[str, Millis | None] = {}
+    for row in rows:
+        place, end = _place(row.get("url"), call), _seconds(row.get("endTime")) * 1000
+        if place is not None and not row.get("ip") and (end == 0 or end > now):
+            known = found.get(place, end)
+            found[place] = max(known, end) if known and end else None
+    return Page(tuple(Entry(name, end) for name, end in found.items()))
+
+
+def _rows(body: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+    rows = body.get("resultDetail") or []
+    rows = [rows] if isinstance(rows, dict) else rows
+    return rows if isinstance(rows, list) and all(isinstance(row, dict) for row in rows) else None
+
+
+def _place(url: Any, call: Call) -> str | None:
+    """Return ``APP/STREAM`` of a record's URL; None for one of another domain, or one to play from."""
     match = _PUSH_URL.match(url) if isinstance(url, str) else None
     if match is None or match[1].lower() != (call.target.push_domain or "").lower():
-        return False
-    return f"{call.target.app}/{call.target.stream}" in (match[2], unquote(match[2]))
+        return None
+    return match[2]
+
+
+def _names(url: Any, call: Call) -> bool:
+    """Return whether a record's URL is the stream's push URL; its query part and port do not matter."""
+    place = _place(url, call)
+    return place is not None and f"{call.target.app}/{call.target.stream}" in (place, unquote(place))
 
 
 def _seconds(value: Any) -> int:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import ClassVar
 
 from worker.core.outcome import Outcome, Refused, Unreachable
-from worker.vendors.base import Account, LoggedIn, Request, Response, VendorSpec, address
+from worker.vendors.base import Account, LoggedIn, Page, Request, Response, VendorSpec, address
 from worker.vendors.huawei import api, iam
 from worker.vendors.huawei.sign import Draft, Keys, sign
 from worker.vendors.reading import percent
@@ -24,6 +24,7 @@ class Huawei:
     """
 
     code: ClassVar[str] = "huawei"
+    whole_lists: ClassVar[tuple[str, ...]] = ("list_blocks",)
 
     def __init__(self, spec: VendorSpec, account: Account) -> None:
         for name in ("project_id", "access_key", "secret_key", "security_token"):
@@ -60,7 +61,17 @@ class Huawei:
 
     def request(self, call: Call, now: Millis, nonce: str) -> Request:  # noqa: ARG002 - nothing here takes one
         """Return the signed request for a call. Raises ValueError as the protocol says."""
-        draft = self._draft(call, now)
+        return self._signed(self._draft(call, now), now)
+
+    def list_all(self, call: Call, now: Millis, nonce: str) -> Request:  # noqa: ARG002 - nothing here takes one
+        """Return the signed request for a page of a domain's block list."""
+        return self._signed(api.all_blocks(call), now)
+
+    def read_all(self, call: Call, response: Response, now: Millis) -> Page | Outcome:
+        """Return a page of a domain's block list, or why there is none."""
+        return api.read_all_blocks(call, response, now)
+
+    def _signed(self, draft: Draft, now: Millis) -> Request:
         draft = replace(draft, path=f"/v1/{percent(self._project)}{draft.path}")
         headers = {"content-type": "application/json", "host": self._host}
         if self._user is None:

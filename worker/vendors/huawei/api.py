@@ -8,7 +8,7 @@ https://support.huaweicloud.com/intl/en-us/devg-apisign/api-sign-errorcode.html 
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from worker.core.outcome import (
@@ -25,7 +25,7 @@ from worker.core.outcome import (
     Unreachable,
     Wire,
 )
-from worker.vendors.base import Response
+from worker.vendors.base import Entry, Page, Response
 from worker.vendors.huawei.sign import Draft
 from worker.vendors.reading import by_status, json_object, query, retry_after, token, utc_millis, utc_text
 from worker.words import Call, ErrorClass, Millis
@@ -75,6 +75,12 @@ def list_blocks(call: Call) -> Draft:
     return Draft("GET", "/stream/blocks", query(_names(call) | page))
 
 
+def all_blocks(call: Call) -> Draft:
+    """Ask for a page of a domain's whole block list, by the same interface."""
+    page = {"page": call.cursor or "0", "size": str(PAGE_SIZE)}
+    return Draft("GET", "/stream/blocks", query({"domain": _push_domain(call)} | page))
+
+
 def list_online(call: Call) -> Draft:
     """Ask for this stream's entry among the live ones. This interface has other names for the fields.
 
@@ -85,12 +91,16 @@ def list_online(call: Call) -> Draft:
 
 
 def _names(call: Call) -> dict[str, str]:
-    target = call.target
-    if not target.push_domain:
-        raise ValueError(f"{call.operation} needs the push_domain of its target")
+    target, domain = call.target, _push_domain(call)
     if "*" in (target.app, target.stream):
         raise ValueError(f"{call.operation} acts on one stream: a name that is * is not sent")
-    return {"domain": target.push_domain, "app_name": target.app, "stream_name": target.stream}
+    return {"domain": domain, "app_name": target.app, "stream_name": target.stream}
+
+
+def _push_domain(call: Call) -> str:
+    if not call.target.push_domain:
+        raise ValueError(f"{call.operation} needs the push_domain of its target")
+    return call.target.push_domain
 
 
 def _online_names(call: Call) -> dict[str, str]:
@@ -159,25 +169,60 @@ def _read_list(
 
     The filters are sent, but how exactly the vendor compares is not documented; so it is done here too.
     """
+    read = _page(call, response, now, keys, offset)
+    if not isinstance(read, _Rows):
+        return read
+    unreadable = Unknown(read.wire, "the vendor's list cannot be read")
+    for entry in read.rows:
+        if all(entry.get(key) == name for key, name in names.items()):
+            found = facts(entry)
+            return unreadable if found is None else Observed(found, read.wire)
+    if read.more:
+        return NextPage(cursor, read.wire)
+    absent = facts(None)
+    return unreadable if absent is None else Observed(absent, read.wire)
+
+
+def read_all_blocks(call: Call, response: Response, now: Millis) -> Page | Outcome:
+    """Return a page of a domain's blocks, less those whose end has passed."""
+    page = int(call.cursor or 0)
+    read = _page(call, response, now, ("blocks", "total"), page * PAGE_SIZE)
+    if not isinstance(read, _Rows):
+        return read
+    found: list[Entry] = []
+    for row in read.rows:
+        app, stream, text = (row.get(key) for key in ("app_name", "stream_name", "resume_time"))
+        end = utc_millis(text)
+        told = end is not None or text in (None, "")
+        if not isinstance(app, str) or not isinstance(stream, str) or not told:
+            return Unknown(read.wire, "the vendor's list cannot be read")
+        if end is None or end > now:
+            found.append(Entry(f"{app}/{stream}", end))
+    return Page(tuple(found), str(page + 1) if read.more else None)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """A page of a list; ``more``: it has another one."""
+
+    rows: list[dict[str, Any]] = field(repr=False)
+    more: bool
+    wire: Wire
+
+
+def _page(call: Call, response: Response, now: Millis, keys: tuple[str, str], offset: int) -> _Rows | Outcome:
+    """Return the entries of a page of either list, which stand under the first of ``keys``."""
     body = json_object(response)
     wire = _wire(response, body)
     if response.status != 200 or wire.vendor_code:  # noqa: PLR2004 - the one documented success
         return _failure(call, response, body, wire, now)
-    unreadable = Unknown(wire, "the vendor's list cannot be read")
     entries, total = ((body or {}).get(key) for key in keys)
     if entries is None and total == 0:
         entries = []
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        return unreadable
-    for entry in entries:
-        if all(entry.get(key) == name for key, name in names.items()):
-            found = facts(entry)
-            return unreadable if found is None else Observed(found, wire)
+        return Unknown(wire, "the vendor's list cannot be read")
     more = len(entries) >= PAGE_SIZE or (isinstance(total, int) and offset + len(entries) < total)
-    if entries and more:
-        return NextPage(cursor, wire)
-    absent = facts(None)
-    return unreadable if absent is None else Observed(absent, wire)
+    return _Rows(entries, bool(entries) and more, wire)
 
 
 def _wire(response: Response, body: dict[str, Any] | None) -> Wire:
