@@ -9,7 +9,9 @@ import pytest
 from tests.sandbox.signing import KEY, PLAY, PUSH, SECRET, Clock, Signer, utc
 from worker.commands.parts import whole_lists
 from worker.commands.parts.whole_lists import Listing, Place, read_lists
+from worker.core.ledger import Ledger
 from worker.core.policy import Policy
+from worker.core.quota import Kept, Use
 from worker.core.routes import Route, TargetTemplate
 from worker.core.state import StreamState, TargetState
 from worker.sandbox.simulators import SIMULATORS, Simulator
@@ -119,12 +121,15 @@ def test_what_the_workers_read_lately_counts(simulator: Simulator, monkeypatch: 
     began = round(time.time() * 1000)
     monkeypatch.setattr("time.sleep", slept.append)
     monkeypatch.setattr(whole_lists, "_now", lambda: round(sum(slept) * 1000) + began)
-    target = Target("acc", "live", "room42", PUSH)
-    spent = tuple(("forbid_query", began - 60_000) for _ in range(4))
-    state = StreamState("k", targets={target.id: TargetState(target, spent=spent)})
+    used = (began - 60_000,) * 2
+    kept = {300_000: Kept(300_000, used, (Use("c", began - 60_000),))}
+    ledgers = [
+        Ledger({"acc": {"forbid_query": kept}}),
+        Ledger({"acc": {"forbid_query": {300_000: Kept(300_000, used[:1])}}}),
+    ]
     told: list[str] = []
     places = [Place("acc", "read_forbid", PUSH)] * 3
-    listings = read_lists(settings(simulator), places, [state], told.append)
+    listings = read_lists(settings(simulator), places, ledgers, told.append)
     assert not any(listing.problem for listing in listings)
     assert len(told) == len(slept) == 1
     assert 239 < slept[0] < 241

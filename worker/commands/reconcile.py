@@ -8,6 +8,7 @@ from worker.commands import OK, Failure, Refusal
 from worker.commands.parts.arguments import CommandLine, connected_settings, now, user
 
 if TYPE_CHECKING:
+    from worker.core.ledger import Ledger
     from worker.core.state import StreamState
 
 # ruff: noqa: PLC0415 - what costs time to import is imported by the body
@@ -42,20 +43,20 @@ def _reconcile(arguments: argparse.Namespace) -> int:
     lists = {name: whole_lists.able(specs[name], settings.accounts[name]) for name in names}
     without = {name: f"{specs[name].name} has no list to compare with" for name in names if not lists[name]}
 
-    def remembered() -> "list[StreamState]":
+    def remembered() -> "tuple[list[StreamState], list[Ledger]]":
         kafka = settings.kafka
         with broker.brokers(kafka), Progress() as progress, TopicReader(kafka, progress) as reader:
             return evidence.read_all_states(reader, settings)
 
-    states = remembered()
+    states, ledgers = remembered()
     places = whole_lists.places_of(settings, states, lists)
     asked = {place.account for place in places}
     unnamed = [name for name, able in lists.items() if able and name not in asked]
     without |= dict.fromkeys(unnamed, "no route and no stream names a domain of it")
-    listings = whole_lists.read_lists(settings, places, states, lambda said: print(said, file=sys.stderr))
+    listings = whole_lists.read_lists(settings, places, ledgers, lambda said: print(said, file=sys.stderr))
     sides = {(name, purpose): side for name, found in lists.items() for purpose, side in found}
     # What was brought about while the lists were read is no difference.
-    found = reconciling.differences(remembered(), listings, sides, planning.context(settings), now())
+    found = reconciling.differences(remembered()[0], listings, sides, planning.context(settings), now())
     print(reconciling.as_text(found, listings, without))
     streams = list(dict.fromkeys(one.stream for one in found if one.stream and one.what != "unknown to us"))
     if arguments.apply and streams:

@@ -12,6 +12,7 @@ from worker.commands.parts.topic_reader import TopicReader
 from worker.commands.parts.waiting import Around
 from worker.core.calls import need
 from worker.core.control import Control
+from worker.core.ledger import Ledger
 from worker.core.ledger import decode as decode_ledger
 from worker.core.state import LEDGER, StreamState, decode, stream_of
 from worker.events import codec
@@ -50,17 +51,18 @@ def read_states(reader: TopicReader, settings: Settings, key: str) -> States:
     return States(number, partitions, raw, ledger)
 
 
-def read_all_states(reader: TopicReader, settings: Settings) -> list[StreamState]:
-    """Return the states of all streams."""
+def read_all_states(reader: TopicReader, settings: Settings) -> tuple[list[StreamState], list[Ledger]]:
+    """Return the states of all streams, and the ledger of each partition that has one."""
     raw: dict[bytes, bytes] = {}
+    ledgers: dict[int, bytes | None] = {}
     for record in reader.read(settings.kafka.topics.state):
         if stream_of(record.key) is None:
-            continue
-        if record.value is None:
+            ledgers |= {record.partition: record.value} if record.key == LEDGER else {}
+        elif record.value is None:
             raw.pop(record.key, None)
         else:
             raw[record.key] = record.value
-    return [decode(value) for value in raw.values()]
+    return [decode(value) for value in raw.values()], [decode_ledger(value) for value in ledgers.values()]
 
 
 def around(

@@ -9,8 +9,9 @@ from typing import ClassVar
 from prometheus_client import CollectorRegistry
 
 from worker import vendors
+from worker.core.ledger import Ledger
 from worker.core.outcome import Facts, NextPage, Observed, Outcome, Refused, Throttled, Unknown, Unreachable
-from worker.core.quota import Allowance
+from worker.core.quota import Allowance, Kept, Use
 from worker.core.state import StreamState
 from worker.runtime.caller import Caller
 from worker.runtime.clock import SystemClock
@@ -126,19 +127,23 @@ class _Reader:
             for name, quotas in self.settings.quotas.items()
         }
 
-    def seed(self, operation: str, at: Millis) -> None:
-        """Count a call that a worker made."""
-        for name in self.spec.operations[operation].charges if operation in self.spec.operations else ():
-            if name in self.allowances:
-                self.allowances[name].seed(at)
+    def begin(self, ledgers: Sequence[Ledger]) -> None:
+        """Count the calls that the workers made, whichever partition's slots they had."""
+        for name, allowance in self.allowances.items():
+            used: dict[Millis, list[Millis]] = {}
+            for ledger in ledgers:
+                for length, kept in ledger.uses.get(self.name, {}).get(name, {}).items():
+                    under_way = (use.granted_at for use in kept.under_way)
+                    used.setdefault(length, []).extend((*kept.answers, *under_way))
+            allowance.hold(0, 1, {length: Kept(length, sorted(at)) for length, at in used.items()})
 
 
 def read_lists(
-    settings: Settings, places: Sequence[Place], states: Iterable[StreamState], say: Say
+    settings: Settings, places: Sequence[Place], ledgers: Sequence[Ledger], say: Say
 ) -> list[Listing]:
     """Read the lists of some places, one after the other, each to its end.
 
-    ``states`` tell which calls the workers made lately. ``say`` hears of long waits.
+    ``ledgers`` tell which calls the workers made lately. ``say`` hears of long waits.
     """
     readers: dict[str, _Reader] = {}
     for name in dict.fromkeys(place.account for place in places):
@@ -147,10 +152,8 @@ def read_lists(
         vendor = vendors.make(spec, account.account)
         if isinstance(vendor, Lists):
             readers[name] = _Reader(name, spec, _Whole(vendor), account)
-    for state in states:
-        for target in state.targets.values():
-            for operation, at in target.spent if target.target.account in readers else ():
-                readers[target.target.account].seed(operation, at)
+    for reader in readers.values():
+        reader.begin(ledgers)
     answers: SimpleQueue[Answered] = SimpleQueue()
     caller = Caller(
         {name: (one.vendor, one.settings) for name, one in readers.items()},
@@ -185,9 +188,10 @@ def _read(
         except Empty:
             outcome = Unknown(detail="no answer in time")
         now = _now()
+        use = Use()
         for allowance in charged:
-            allowance.take()
-            allowance.answered(now)
+            allowance.take(use, 0)
+        use.settle(now)
         match outcome:
             case NextPage():
                 cursor, tries = outcome.cursor, 0
