@@ -81,22 +81,33 @@ BARE: dict[str, Any] = {
     "topologySpreadConstraints": [],
     "resources": {"requests": None, "limits": None},
 }
-SETS = {"default": {}, "full": FULL, "bare": BARE}
+EDGE = {"vendor": "nginx_rtmp", "control_url": "http://10.0.0.7/control", "stat_url": "http://10.0.0.7/stat"}
+GATED: dict[str, Any] = {
+    **FULL,
+    "config": {**FULL["config"], "accounts": {"edge": {**EDGE, "allow_insecure": True}}},
+    "gate": {"enabled": True, "replicas": 3},
+}
+SETS = {"default": {}, "full": FULL, "bare": BARE, "gated": GATED}
 
 Manifests = Mapping[str, dict[str, Any]]
 
 
 def render(values: Mapping[str, Any], release: str = "prod") -> Manifests:
-    """Return the rendered manifests by kind; no two of them are of one kind."""
+    """Return the rendered manifests by kind; the gate's are "gate KIND", and else no two are of one kind."""
     # Through YAML, as values reach Helm in real life.
     parsed = helm_python.values_from_yaml(yaml.safe_dump(dict(values)))
     with helm_python.Chart.load(CHART) as chart:
         files = chart.render(parsed, name=release, namespace="moderation")
     found = [yaml.safe_load(text) for name, text in files.items() if name.endswith(".yaml")]
     manifests = [manifest for manifest in found if manifest]
-    kinds = {manifest["kind"]: manifest for manifest in manifests}
+    kinds = {_kind(manifest): manifest for manifest in manifests}
     assert len(kinds) == len(manifests)
     return kinds
+
+
+def _kind(manifest: Mapping[str, Any]) -> str:
+    gate = manifest["metadata"]["name"].endswith("-gate")
+    return f"{'gate ' if gate else ''}{manifest['kind']}"
 
 
 def container(manifests: Manifests) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from kubernetes_validate.utils import all_versions
 
-from tests.chart.rendering import BARE, CHART, FULL, SETS, configuration, container, render
+from tests.chart.rendering import BARE, CHART, FULL, GATED, SETS, configuration, container, render
 from worker import __version__
 from worker.app import DRAIN_S
 
@@ -68,6 +68,7 @@ def test_what_is_switched_off_is_not_there() -> None:
     }  # fmt: skip
     assert set(render(BARE)) == {"ConfigMap", "Service", "StatefulSet"}
     assert set(render(FULL)) - set(render({})) == {"NetworkPolicy", "PodMonitor"}
+    assert set(render(GATED)) - set(render(FULL)) == {"gate Deployment", "gate Service"}
 
 
 @pytest.mark.parametrize(
@@ -89,6 +90,7 @@ def test_what_is_switched_off_is_not_there() -> None:
         ({"extraEnv": [{"name": "HOSTNAME", "value": "one"}]}, "/extraEnv/0/name"),
         ({"podLabels": {"app.kubernetes.io/name": "other"}}, "app.kubernetes.io/name"),
         ({"terminationGracePeriodSeconds": 29}, "minimum"),
+        ({"gate": {"enable": True}}, "'enable' not allowed"),
         ({"podMonitor": {"interval": "often"}}, "does not match pattern"),
         ({"podDisruptionBudget": {"maxUnavailable": 0}}, "/podDisruptionBudget/maxUnavailable"),
     ],
@@ -107,7 +109,7 @@ def test_the_schema_and_the_values_name_the_same_keys() -> None:
 
 
 @pytest.mark.parametrize(
-    "section", [None, "image", "secrets", "podMonitor", "networkPolicy", "serviceAccount"]
+    "section", [None, "image", "secrets", "gate", "podMonitor", "networkPolicy", "serviceAccount"]
 )
 def test_every_value_has_its_comment(section: str) -> None:
     # What a pod has under the same name needs no words.
@@ -162,6 +164,27 @@ def test_selectors_match_the_pods_and_only_this_releases() -> None:
     for selector in selectors:
         assert selector.items() <= labels
         assert not selector.items() <= others
+
+
+def test_the_gate_is_reached_and_no_replica_is_taken_for_it() -> None:
+    manifests = render(GATED)
+    deployment, service = manifests["gate Deployment"]["spec"], manifests["gate Service"]["spec"]
+    labels = deployment["template"]["metadata"]["labels"]
+    assert deployment["replicas"] == 3
+    assert service["selector"] == deployment["selector"]["matchLabels"] == labels
+    assert service["publishNotReadyAddresses"], "what it answers while it knows nothing is for it to say"
+    (gate,) = deployment["template"]["spec"]["containers"]
+    assert gate["ports"] == [{"name": "gate", "containerPort": 9465}]
+    assert service["ports"] == [{"name": "gate", "port": 9465, "targetPort": "gate"}]
+    assert gate["args"] == ["gate", "--config", "/etc/moderation-worker/config.yaml"]
+    replica = manifests["StatefulSet"]["spec"]
+    assert not replica["selector"]["matchLabels"].items() <= labels.items()
+    assert not service["selector"].items() <= replica["template"]["metadata"]["labels"].items()
+    worker, pods = container(manifests), (replica["template"]["spec"], deployment["template"]["spec"])
+    assert pods[0]["volumes"] == pods[1]["volumes"]
+    for name in ("image", "volumeMounts", "securityContext"):
+        assert gate[name] == worker[name]
+    assert gate["env"] == [entry for entry in worker["env"] if entry["name"] != "HOSTNAME"]
 
 
 def test_a_constraint_keeps_its_own_selector() -> None:

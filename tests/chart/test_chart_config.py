@@ -7,7 +7,7 @@ from typing import Any
 import helm_python
 import pytest
 
-from tests.chart.rendering import CHART, ENVIRON, FULL, configuration, container, render
+from tests.chart.rendering import CHART, ENVIRON, FULL, GATED, configuration, container, render
 from worker.settings import load
 from worker.settings_file import ConfigError
 from worker.vendors import load_spec, vendor_names
@@ -36,6 +36,14 @@ def test_the_worker_reads_the_configuration(tmp_path: Path) -> None:
     assert settings[0].kafka.max_invalid_in_a_row == 1_000_000
     assert settings[0].kafka.client["sasl_plain_password"] == "pw-77d1"
     assert settings[0].accounts["hw"].account.settings["secret_key"] == "SK-b41e"
+
+
+def test_the_gate_reads_it_too(tmp_path: Path) -> None:
+    failing = {**GATED, "config": {**GATED["config"], "gate": {"fail": "open", "port": 1}}}
+    file = tmp_path / "config.yaml"
+    file.write_text(configuration(render(failing)))
+    gate = load(str(file), {**ENVIRON, "HOSTNAME": "prod-moderation-worker-gate-0"}).gate
+    assert (gate.host, gate.port, gate.fail) == ("0.0.0.0", 9465, "open")  # noqa: S104 - for the servers
 
 
 def test_nothing_but_an_account_is_missing_from_the_defaults(tmp_path: Path) -> None:

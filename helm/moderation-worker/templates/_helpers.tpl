@@ -22,6 +22,63 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 
+{{/* What the gate's pods are called by; no selector of the replicas may match them. */}}
+{{- define "moderation-worker.gateSelector" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}-gate
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "moderation-worker.image" -}}
+{{- with .Values.image }}
+{{- .repository }}{{ if .digest }}@{{ .digest }}{{ else }}:{{ .tag | default $.Chart.AppVersion }}{{ end }}
+{{- end }}
+{{- end }}
+
+{{/* What every container of ours has: where its configuration is, and the secrets that this refers to. */}}
+{{- define "moderation-worker.env" -}}
+# For commands typed inside the pod.
+- name: MODERATION_WORKER_CONFIG
+  value: /etc/moderation-worker/config.yaml
+{{- range $name, $secret := .Values.secrets.env }}
+- name: {{ $name }}
+  valueFrom:
+    secretKeyRef:
+      {{- toYaml $secret | nindent 6 }}
+{{- end }}
+{{- with .Values.extraEnv }}
+{{- toYaml . | nindent 0 }}
+{{- end }}
+{{- end }}
+
+{{- define "moderation-worker.mounts" -}}
+- name: config
+  mountPath: /etc/moderation-worker
+  readOnly: true
+{{- if .Values.secrets.existingSecret }}
+- name: secrets
+  mountPath: /run/secrets
+  readOnly: true
+{{- end }}
+{{- with .Values.extraVolumeMounts }}
+{{- toYaml . | nindent 0 }}
+{{- end }}
+{{- end }}
+
+{{- define "moderation-worker.volumes" -}}
+- name: config
+  configMap:
+    name: {{ include "moderation-worker.name" . }}
+{{- with .Values.secrets.existingSecret }}
+- name: secrets
+  secret:
+    secretName: {{ . }}
+    defaultMode: 0440
+{{- end }}
+{{- with .Values.extraVolumes }}
+{{- toYaml . | nindent 0 }}
+{{- end }}
+{{- end }}
+
 {{- define "moderation-worker.serviceAccount" -}}
 {{- if .Values.serviceAccount.name }}
 {{- .Values.serviceAccount.name }}
@@ -57,5 +114,8 @@ access_key access_key_secret api_key secret_key security_token password sasl_pla
 {{- include "moderation-worker.refuseSecrets" (dict "place" "config" "section" $config) }}
 {{- $_ := set $config.kafka "instance_id" "${HOSTNAME}" }}
 {{- $_ := set $config "ops" (dict "host" "0.0.0.0" "port" 9464) }}
+{{- if .Values.gate.enabled }}
+{{- $_ := set $config "gate" (merge (dict "host" "0.0.0.0" "port" 9465) (default dict $config.gate)) }}
+{{- end }}
 {{- toYaml $config }}
 {{- end }}
