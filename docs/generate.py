@@ -183,12 +183,27 @@ def shown(spec: VendorSpec, proven: Mapping[str, Any]) -> str:
         for name in spec.operations
     )
     parts = [table(("operation", *WAYS.values()), rows)]
-    if "vector" in proven:
-        parts.append(f"The signature gives the vendor's published example: `{proven['vector']}`.")
+    answers = f"`tests/vendors/{spec.name}/contract.toml`"
+    parts.append(
+        "Every operation also got every documented code, every odd answer and every failure on the way, over "
+        f"real sockets, and the worker did what is right next: {answers}, `tests/vendors/test_contract.py`."
+    )
+    if "logins" in proven:
+        parts.append("How an account proves who it is:\n\n" + table(LOGIN, map(login, proven["logins"])))
     if proven.get("open"):
         without = "What was not tried:" if spec.gate else "What nobody can prove without an account:"
         parts.append(f"{without}\n\n{bullets(proven['open'])}")
     return "\n\n".join(parts)
+
+
+LOGIN = ("login", "settings", "vendor's own SDK", "simulator", "published example")
+
+
+def login(one: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return a row about one way in which an account proves who it is: the tests that show it."""
+    settings = ", ".join(f"`{name}`" for name in one["settings"])
+    shown = (f"`{one[key]}`" if key in one else NONE for key in ("simulator", "vector"))
+    return one["name"], settings, "yes" if "sdk" in one else NONE, *shown
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

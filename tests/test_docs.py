@@ -90,15 +90,19 @@ def test_every_vendor_with_a_wire_says_what_was_proven() -> None:
 def test_only_operations_are_proven_and_only_by_tests_that_are(vendor: str) -> None:
     proven = proof()[vendor]
     (spec,) = (spec for spec in specs() if spec.name == vendor)
-    assert proven.keys() <= {"vector", "sdk", "simulator", "server", "server_test", "open"}
+    assert proven.keys() <= {"sdk", "simulator", "server", "server_test", "open", "logins"}
     for way in ("sdk", "simulator", "server"):
         assert set(proven.get(way, ())) <= spec.operations.keys()
     assert proven["open"]
     assert ("server" in proven) == ("server_test" in proven)
-    for name in ("vector", "server_test"):
-        if name in proven:
-            path, _, test = proven[name].partition("::")
-            assert re.search(rf"^def {test}\(", (ROOT / path).read_text("utf-8"), re.MULTILINE)
+    logins = proven.get("logins", [])
+    claims = [login[name] for login in logins for name in ("simulator", "vector") if name in login]
+    for claim in [*claims, *([proven["server_test"]] if "server_test" in proven else [])]:
+        path, _, test = claim.partition("::")
+        assert re.search(rf"^def {test}\(", (ROOT / path).read_text("utf-8"), re.MULTILINE)
+    groups = {tuple(login["settings"])[:2] for login in logins}
+    assert {tuple(group)[:2] for group in spec.one_of} <= groups, "a login that nothing was proven of"
+    assert {name for login in logins for name in login["settings"]} <= {one.name for one in spec.settings}
 
 
 @pytest.mark.sdk
@@ -107,6 +111,15 @@ def test_an_operation_claims_an_sdk_exactly_where_one_drives_it(vendor: str) -> 
     from tests.sdk.test_simulators import STEPS  # noqa: PLC0415 - needs the SDKs
 
     assert set(proof()[vendor].get("sdk", ())) == {step[0] for step in STEPS.get(vendor, ())}
+
+
+@pytest.mark.sdk
+@pytest.mark.parametrize("vendor", proof())
+def test_a_login_claims_an_sdk_exactly_where_one_signs_so(vendor: str) -> None:
+    from tests.sdk.clients import WAYS  # noqa: PLC0415 - needs the SDKs
+
+    claimed = [login["sdk"] for login in proof()[vendor].get("logins", []) if "sdk" in login]
+    assert claimed == list(WAYS.get(vendor, ()))
 
 
 @pytest.mark.sandbox

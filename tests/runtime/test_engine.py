@@ -459,3 +459,19 @@ def test_a_list_that_is_read_tells_of_the_bans_of_others() -> None:
     w.answer(asked, Observed(Facts(forbidden=False), total=5))
     w.settle()
     assert full(w) == 5 / 8
+
+
+# -- reads that serve many streams ---------------------------------------------------------------------
+
+
+def test_one_list_serves_every_verification_that_waits() -> None:
+    w = World(accounts=("s",), policy=replace(POLICY, verify_after=(5 * SECOND,)))
+    w.assign()
+    names = [w.verdict(f"room{number}") for number in range(30)]
+    w.settle()
+    assert all(w.outcomes(name) == ["applied"] for name in names)
+    w.clock.at += 10 * SECOND
+    w.settle()
+    assert all(w.outcomes(name) == ["applied", "verified"] for name in names)
+    reads = [granted for granted in w.sent if granted.calls[0].purpose == "read_forbid"]
+    assert [len(granted.calls) for granted in reads] == [30]
