@@ -166,7 +166,7 @@ def charged(spec: VendorSpec, quota: str) -> str:
 
 def limits(spec: VendorSpec) -> Iterator[str]:
     """Yield what the vendor cannot do, and what is particular about how it does the rest."""
-    cannot = [f"`{purpose}`" for purpose in PURPOSES if named(spec, purpose) == NONE]
+    cannot = [f"`{purpose}`" for purpose in PURPOSES if not spec.can(purpose)]
     yield f"No operation serves {', '.join(cannot)}." if cannot else "Every purpose is served."
     yield "A ban also ends the running broadcast." if spec.forbid_cuts else "A ban ends no running broadcast."
     if spec.asynchronous:

@@ -5,9 +5,11 @@ from dataclasses import replace
 import pytest
 
 from tests.core.machine import GATED, HOUR, MINUTE, NOW, POLICY, SECOND, Machine, Vendor, purposes, said
+from worker.core.control import Control
 from worker.core.outcome import Done, Facts, NotThere, Observed, Outcome, Refused, Unknown, Unreachable
 from worker.core.state import Ban, TargetState
 from worker.core.stream import Woke
+from worker.events.control import Pause
 from worker.words import Call, Millis
 
 CHECKED = replace(POLICY, verify_after=(5 * SECOND, 30 * SECOND))
@@ -196,6 +198,22 @@ def test_a_stopped_account_still_bans(m: Machine) -> None:
     m.ctx = replace(m.ctx, stopped=frozenset({"hw"}))
     assert said(m.verdict("nudity")) == [("v1", "held")]
     assert ban(m) is not None
+
+
+def test_a_pause_holds_it_back_and_lets_what_is_in_force_be() -> None:
+    m = Machine({"hw": GATED})
+    Server(m)
+    m.verdict("nudity")
+    m.run()
+    m.ctx = replace(m.ctx, control=Control(everything=Pause(by="op")))
+    assert said(m.verdict("minors")) == [("v2", "held")]
+    assert ends(m) == NOW + 10 * MINUTE
+    m.ctx = replace(m.ctx, control=Control())
+    m.do(Woke())
+    assert ends(m) is None
+    m.ctx = replace(m.ctx, control=Control(everything=Pause(by="op")))
+    m.command("release")
+    assert ban(m) is None, "lifting goes on"
 
 
 def test_a_crash_changes_nothing(m: Machine) -> None:

@@ -15,7 +15,7 @@ from worker.core.routes import Route, TargetTemplate
 from worker.events.incoming import Verdict
 
 HOUR, DAY = 3_600_000, 86_400_000
-SPECS = {name: vendors.load_spec(name) for name in ("huawei", "cdnetworks", "memory")}
+SPECS = {name: vendors.load_spec(name) for name in ("huawei", "cdnetworks", "memory", "nginx_rtmp")}
 CUT = Then("cut")
 
 
@@ -79,6 +79,12 @@ def test_a_category_that_never_comes_is_named() -> None:
         (Then("cut"), "huawei", []),
         (Then("forbid", HOUR), "huawei", []),
         (Then("block_regions", HOUR), "huawei", ["warning action: here (huawei) cannot block_regions"]),
+        (
+            Then("block_regions", HOUR),
+            "nginx_rtmp",
+            ["warning action: here (nginx_rtmp) cannot block_regions"],
+        ),
+        (Then("forbid"), "nginx_rtmp", []),
         (Then("block_regions", HOUR, otherwise="cut"), "huawei", []),
         (
             Then("forbid", "permanent"),

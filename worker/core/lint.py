@@ -213,7 +213,7 @@ def _without(action: Action, vendors: Mapping[str, VendorSpec]) -> dict[str, Ven
     purpose = _PURPOSES.get(action)
     if purpose is None:
         return {}
-    return {name: spec for name, spec in vendors.items() if spec.serving(purpose) is None}
+    return {name: spec for name, spec in vendors.items() if not spec.can(purpose)}
 
 
 def _lengths(path: str, then: Then, action: Action, vendors: Mapping[str, VendorSpec]) -> Iterator[Finding]:

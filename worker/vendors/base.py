@@ -130,6 +130,10 @@ class VendorSpec:
                 return operation
         return None
 
+    def can(self, purpose: Purpose) -> bool:
+        """Return whether a purpose can be brought about at all: by an operation, or by the publish gate."""
+        return self.serving(purpose) is not None or (self.gate and purpose in BY_GATE)
+
     def endpoint_for(self, account: "Account") -> str:
         """Return where an account's requests go: scheme and host, and the port where it is not the usual.
 
