@@ -230,6 +230,8 @@ class _Worker:
         metrics, engine, now = self.metrics, self._engine, self._clock.now()
         for account, priority, number in self._accounts.waiting():
             metrics.calls_waiting.labels(account, priority).set(number)
+        for account, is_open in self._accounts.open():
+            metrics.account_open.labels(account).set(is_open)
         for account, quota, ratio in self._accounts.used_ratios(now):
             metrics.quota_used_ratio.labels(account, quota).set(ratio)
         for account, capacity, ratio in self._accounts.capacities.used_ratios():

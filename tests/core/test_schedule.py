@@ -3,14 +3,16 @@
 import tracemalloc
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import cast
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from worker.core.breaker import FAILURES, RAMP, SHORTEST
 from worker.core.quota import Kept
-from worker.core.schedule import PROBE, TOGETHER, Grant, Schedule, Want
+from worker.core.schedule import HEAD_START, PROBE, TOGETHER, Grant, Schedule, Want
 from worker.vendors.base import Quota
 from worker.words import PRIORITIES, Priority
 
@@ -72,7 +74,7 @@ def test_the_most_urgent_goes_first() -> None:
         want("critical read", "list", "critical", since=1),
     ):
         ours.offer(waiting)
-    assert streams(ours.take(10)) == [["critical"], ["critical read"], ["old"], ["young"], ["read"], ["low"]]
+    assert streams(ours.take(10)) == [["critical"], ["critical read"], ["old"], ["young"], ["low"], ["read"]]
 
 
 def test_equals_go_in_the_order_they_came() -> None:
@@ -143,6 +145,54 @@ def test_a_grant_says_how_long_it_was_kept_back() -> None:
     assert [grant.waited for grant in ours.take(100)] == [70]
     ours.offer(want("b", since=200))  # another replica's clock was ahead
     assert [grant.waited for grant in ours.take(100)] == [0]
+
+
+def test_nothing_waits_for_ever_behind_what_is_only_more_urgent_than_it() -> None:
+    """High goes before what is normal and up to a minute older; critical before all."""
+    ours = schedule(concurrency=1)
+    head_start = HEAD_START["normal"]
+    for name, priority, since in [
+        ("old", "normal", 0),
+        ("young", "normal", 1_000),
+        ("a", "high", head_start - 1),
+        ("b", "high", head_start + 1),
+        ("critical", "critical", 2 * head_start),
+    ]:
+        ours.offer(want(name, "forbid", cast("Priority", priority), since=since))
+    order = []
+    while taken := ours.take(3 * head_start):
+        order += [each.stream for each in taken[0].wants]
+        ours.answered(taken[0], 3 * head_start)
+    assert order == ["critical", "a", "old", "b", "young"]
+
+
+def test_enforcement_goes_before_verification() -> None:
+    ours = schedule(concurrency=1)
+    ours.offer(want("check", "list", "high", since=0))
+    ours.offer(want("ban", "forbid", "low", since=10))
+    assert streams(ours.take(20)) == [["ban"]]
+
+
+# A vendor that is away
+
+
+def test_a_vendor_that_is_away_is_probed_and_then_met_at_its_quotas_pace() -> None:
+    ours = schedule(forbid=(300, MINUTE))
+    for number in range(400):
+        ours.offer(want(str(number), since=number))
+    for _ in range(FAILURES):
+        ours.breaker.failed(0)
+    assert ours.take(0) == []
+    assert ours.next_at(0) == SHORTEST
+    (probe,) = ours.take(SHORTEST)
+    assert ours.next_at(SHORTEST) is None
+    ours.answered(probe, SHORTEST)
+    ours.breaker.answered(SHORTEST)
+    now, went = SHORTEST, 0
+    while now < SHORTEST + RAMP:
+        went += len(ours.take(now))
+        now = ours.next_at(now) or now + 1
+    assert 49 <= went <= 51, "300 a minute are 5 a second"
 
 
 # What waits
@@ -371,7 +421,15 @@ class AgainstTheObvious(RuleBasedStateMachine):
         """What should be granted now, and let it be so."""
         granted = []
         while may := [waiting for waiting in self.waiting if self.allowed(waiting, self.now)]:
-            first = min(may, key=lambda w: (PRIORITIES.index(w.priority), w.read, w.since))
+            first = min(
+                may,
+                key=lambda w: (
+                    w.priority != "critical",
+                    w.read,
+                    w.since + HEAD_START[w.priority],
+                    PRIORITIES.index(w.priority),
+                ),
+            )
             together = [
                 other
                 for other in self.waiting

@@ -7,7 +7,7 @@ import pytest
 
 from tests.runtime.engine_world import HOUR, MINUTE, NOW, POLICY, SECOND, SPEC, World, guarded
 from worker.core import ledger
-from worker.core.outcome import Facts, Observed, Refused
+from worker.core.outcome import Facts, Observed, Refused, Unreachable
 from worker.core.stream import Step
 from worker.runtime.messages import Committed
 from worker.runtime.partition import Partition
@@ -175,6 +175,28 @@ def test_an_answer_that_was_lost_counts_as_late_as_it_can_have_come() -> None:
 
     assert wait_after(SECOND) == w.account_settings["m"].timeout + MINUTE + 1
     assert wait_after(HOUR) == 0, "an hour later it cannot count any more"
+
+
+def test_a_vendor_that_is_away_holds_up_its_own_calls_only() -> None:
+    """What waits there is kept, nothing hammers on it, and it goes on once a probe is answered."""
+    w = World(partitions=1, accounts=("m", "n"))
+    w.assign()
+    names = [w.verdict(f"s{n}", accounts=("m",)) for n in range(40)]
+    for _ in range(60):
+        w.settle(1, answering=False)
+        for granted in list(w.under_way):
+            w.answer(granted, Unreachable())
+        w.clock.at += SECOND
+    assert dict(w.accounts.open()) == {"m": True, "n": False}
+    assert 10 < len(w.sent) < 25, "ten at once, and then probes"
+    other = w.verdict("other", accounts=("n",))
+    w.settle(5, answering=False)
+    w.answer(next(granted for granted in w.under_way if granted.account == "n"))
+    w.settle(5, answering=False)
+    assert w.outcomes(other) == ["applied"]
+    w.settle(8_000)
+    assert not any(is_open for _, is_open in w.accounts.open())
+    assert [w.outcomes(name) for name in names] == [["applied"]] * len(names)
 
 
 # -- floods ------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ CONTRACT = """
 | `verdict_to_action_seconds` | histogram | `severity` |
 | `time_to_dark_seconds` | histogram | `severity` |
 | `calls_waiting` | gauge | `account`, `priority` |
+| `account_open` | gauge | `account` |
 | `quota_used_ratio` | gauge | `account`, `operation` |
 | `vendor_capacity_used_ratio` | gauge | `account`, `capacity` |
 | `quota_wait_seconds` | histogram | `account` |

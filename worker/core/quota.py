@@ -236,6 +236,11 @@ class Allowance:
         if until - now > self._pushed_for(now):
             self._pushed = (until, until - now)
 
+    def pace(self) -> Millis:
+        """Return the time between two calls, if its shortest window were spread evenly; 0 without one."""
+        shortest = min(self._windows, default=0)
+        return shortest // max(1, self._windows[shortest].limit) if shortest else 0
+
     def below_one(self) -> bool:
         """Tell whether partitions are held, but none with a slot in some window."""
         return bool(self._held) and any(window.limit < 1 for window in self._windows.values())

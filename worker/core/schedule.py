@@ -1,8 +1,10 @@
 """The calls of one account that wait for a slot, and which of them go next.
 
 A stream that needs a call *wants* it; the schedule *grants* it when the quotas, the account's
-concurrency and the want's own ``not_before`` allow. The most urgent goes first: priority, then
-enforcement before reads, then age. A want whose quota is used up stands aside for the others.
+concurrency and the want's own ``not_before`` allow. The most urgent goes first: what is critical, then
+enforcement before verification, then age, in which a higher priority has a head start (``HEAD_START``):
+so nothing waits for ever behind what is only more urgent than it. A want whose quota is used up stands
+aside for the others.
 Wants that can share one request are granted together.
 
 Wants lie in *lanes*, one for each kind that is granted or held back alike, each a heap by age. What
@@ -14,6 +16,7 @@ from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 from itertools import count, islice
 
+from worker.core.breaker import Breaker
 from worker.core.quota import AHEAD, Allowance, Kept, Use
 from worker.vendors.base import Quota
 from worker.words import PRIORITIES, Millis, Priority
@@ -23,6 +26,13 @@ PROBE: Millis = 30_000
 
 TOGETHER = 256
 """The most wants that share one request: its answer is read once for each."""
+
+HEAD_START: Mapping[Priority, Millis] = {"critical": 0, "high": 0, "normal": 60_000, "low": 300_000}
+"""By how much later a want counts as come: high goes before what is normal and up to a minute older."""
+
+SLOWEST: Millis = 1_000
+UNPACED: Millis = 100
+"""Between two calls to a vendor that has just come back: the longest pause, and the one without a quota."""
 
 _RANK: Mapping[Priority, int] = {priority: rank for rank, priority in enumerate(PRIORITIES)}
 
@@ -91,6 +101,7 @@ class Schedule:
         self._now: Millis = 0  # when it was last asked
         self._under_way: set[Grant] = set()
         self._probe_at: Millis | None = None
+        self.breaker = Breaker()
 
     # What waits
 
@@ -148,9 +159,10 @@ class Schedule:
             wait = self._wait(lane, now)
             if wait is not None:
                 moments.append(now + wait)
-        if not moments:
+        away = self.breaker.wait(now)
+        if not moments or away is None:
             return None
-        return max(min(moments), now + self._until_probe(now))
+        return max(min(moments), now + self._until_probe(now), now + away)
 
     def answered(self, grant: Grant, at: Millis) -> None:
         """Close a grant whose request was answered, or given up on, at ``at``.
@@ -228,7 +240,8 @@ class Schedule:
     # Inside
 
     def _room(self, now: Millis) -> bool:
-        return len(self._under_way) < self._concurrency and self._until_probe(now) == 0
+        free = len(self._under_way) < self._concurrency and self._until_probe(now) == 0
+        return free and self.breaker.wait(now) == 0
 
     def _until_probe(self, now: Millis) -> Millis:
         if self._probe_at is None:
@@ -239,10 +252,10 @@ class Schedule:
     def _next(self, now: Millis) -> Want | None:
         """Return the most urgent want that may go."""
         self._wake(now)
-        best: tuple[int, bool, Millis, int] | None = None
+        best: tuple[bool, bool, Millis, int, int] | None = None
         chosen = None
         for lane, (since, order, want) in self._heads():
-            rank = (lane[0], lane[1], since, order)
+            rank = (lane[0] > 0, lane[1], since + HEAD_START[want.priority], lane[0], order)
             if (best is None or rank < best) and self._wait(lane, now) == 0:
                 best, chosen = rank, want
         return chosen
@@ -260,6 +273,8 @@ class Schedule:
             allowance.take(use, want.partition)
         if self._probe_at is not None:
             self._probe_at = now + PROBE
+        pace = max((allowance.pace() for allowance in self._charged(want.charges)), default=0) or UNPACED
+        self.breaker.went(now, min(SLOWEST, pace))
         waited = max(0, now - max(want.since, want.not_before))
         grant = Grant(tuple(wants), want.operation, want.charges, waited, use)
         self._under_way.add(grant)

@@ -1,5 +1,6 @@
 """The accounts' schedules as the engine uses them: wants in, granted requests out, answers back."""
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -7,7 +8,18 @@ from worker.core import ledger
 from worker.core.calls import Need
 from worker.core.capacity import Capacities
 from worker.core.holds import FOREVER
-from worker.core.outcome import AlreadySo, Done, NextPage, NotThere, Observed, Outcome, Refused, Throttled
+from worker.core.outcome import (
+    AlreadySo,
+    Done,
+    NextPage,
+    NotThere,
+    Observed,
+    Outcome,
+    Refused,
+    Throttled,
+    Unknown,
+    Unreachable,
+)
 from worker.core.quota import AHEAD, Kept, Use
 from worker.core.schedule import Grant, Schedule, Want
 from worker.core.state import StreamState, TargetState
@@ -17,6 +29,8 @@ from worker.runtime.partition import Partition
 from worker.settings import AccountSettings
 from worker.vendors.base import Vendor, VendorSpec
 from worker.words import Call, Millis, Priority
+
+log = logging.getLogger(__name__)
 
 SENT_WITHIN: Millis = 60_000
 """A request that has not left so long after its grant does not leave any more. No commit takes longer."""
@@ -168,12 +182,14 @@ class Accounts:
         outcome: Outcome = message.outcomes[0]
         if message.started_at is None:
             self._give_back(name, grant)
+            schedule.breaker.neither()
             if not (isinstance(outcome, Refused) and outcome.error == "auth"):
                 return self._stopped  # else a login that has to come first was refused
         else:
             self._changed(grant.use)
             self._settled(grant.use, message.finished_at)
             schedule.answered(grant, message.finished_at)
+            self._heard(name, outcome, now)
         if isinstance(outcome, Observed | NextPage) and outcome.total is not None:
             self.capacities.shown(calls[0].operation, calls[0].target, outcome.total)
         match outcome:
@@ -188,6 +204,22 @@ class Accounts:
             case _:
                 pass
         return self._stopped
+
+    def _heard(self, name: str, outcome: Outcome, now: Millis) -> None:
+        """Tell an account's breaker what an answer says of its vendor, and the log when that changes."""
+        breaker = self._schedules[name].breaker
+        before = breaker.is_open
+        match outcome:
+            case Unknown() | Unreachable():
+                breaker.failed(now)
+            case Throttled():
+                breaker.neither()
+            case _:
+                breaker.answered(now)
+        if breaker.is_open and not before:
+            log.warning("account %s: its vendor does not answer; what is to be called there waits", name)
+        elif before and not breaker.is_open:
+            log.info("account %s: its vendor answers again", name)
 
     def _pop(self, calls: Iterable[Call]) -> Grant | None:
         grants = [self._under_way.pop(call.id, None) for call in calls]
@@ -263,6 +295,11 @@ class Accounts:
     def stopped(self) -> frozenset[str]:
         """The accounts whose login was refused."""
         return self._stopped
+
+    def open(self) -> Iterator[tuple[str, bool]]:
+        """Yield for each account whether its vendor is taken for away."""
+        for name, schedule in self._schedules.items():
+            yield name, schedule.breaker.is_open
 
     def waiting(self) -> Iterator[tuple[str, Priority, int]]:
         """Yield (account, priority, calls that wait)."""

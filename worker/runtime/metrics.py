@@ -94,6 +94,11 @@ class Metrics:
         self.calls_waiting = self._gauge(
             "calls_waiting", "Calls that wait for a slot of an account.", "account", "priority"
         )
+        self.account_open = self._gauge(
+            "account_open",
+            "Whether a vendor is taken for away (1), so that its calls wait, or not (0).",
+            "account",
+        )
         self.quota_used_ratio = self._gauge(
             "quota_used_ratio",
             "Used part of the fullest window of a quota (this replica's share of it); 1 is all.",
@@ -152,6 +157,7 @@ class Metrics:
         _begin(self.time_to_dark_seconds, get_args(Severity))
         _begin(self.calls_waiting, accounts, PRIORITIES)
         _begin(self.quota_wait_seconds, accounts)
+        _begin(self.account_open, accounts)
         _begin(self.parked, PARKED_REASONS)
         _begin(self.guard_open, guards)
         for account, spec in accounts.items():
