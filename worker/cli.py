@@ -27,6 +27,7 @@ from worker.commands import (
     run,
     sandbox,
     schemas,
+    top,
     topics,
     vendors,
 )
@@ -42,6 +43,7 @@ GROUPS = (
     publish,
     control,
     reconcile,
+    top,
     topics,
     vendors,
     schemas,

@@ -404,6 +404,10 @@ def test_plan_reads_all_forms_and_explains_to_people(config: Path, tmp_path: Pat
         "    Rule nudity: forbid for 10m.",
         "event  held  cut  at dry live/room  priority high",
         "    Rule careful: cut. It waits for a human's approval.",
+        *(
+            f"      not {rule}: category is careful, not {rule}"
+            for rule in ("nudity", "asked", "geo", "geo-cut", "look", "new")
+        ),
     ]
 
 
@@ -559,6 +563,20 @@ def test_schemas_are_written_where_it_is_told(capsys: pytest.CaptureFixture[str]
     (tmp_path / "file").touch()
     assert main("schemas", "--out", tmp_path / "file") == 1
     assert "cannot be written" in capsys.readouterr().err
+
+
+def test_top_without_rich_says_how_to_get_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, config: Path
+) -> None:
+    monkeypatch.setenv("API_KEY", CANARY)
+    monkeypatch.setitem(sys.modules, "rich.console", None)
+
+    assert main("top", "--config", config, "--once") == 1
+
+    assert capsys.readouterr() == (
+        "",
+        "top needs rich, of the top extra: pip install 'moderation-worker[top]'\n",
+    )
 
 
 def test_a_missing_sandbox_extra_is_said(

@@ -34,7 +34,7 @@ def _plan(arguments: argparse.Namespace) -> int:
         line
         for one in events
         if isinstance(one.event, Verdict)
-        for line in planning.plan(context, one.event, at)
+        for line in planning.plan(context, one.event, at, explain=True)
     ]
     print(planning.as_json(planned) if arguments.json else planning.as_text(planned))
     return OK

@@ -154,6 +154,32 @@ def test_backtest_tells_what_another_policy_would_have_done(theatre: Stage, tmp_
     cli("backtest", "--config", config(theatre), "--policy", policy, code=2)
 
 
+def test_top_tells_what_the_replica_and_the_topics_say(theatre: Stage) -> None:
+    (worker,) = theatre._workers
+    top = ("top", "--config", config(theatre), "--url", worker.ops_url, "--once", "--every", "0.5")
+
+    shown = json.loads(cli(*top, "--json"))
+
+    assert [(each["url"], each["error"]) for each in shown["replicas"]] == [(worker.ops_url, None)]
+    assert shown["parked"]["approval"] == 1
+    assert (shown["waiting"]["ali"]["high"], shown["waiting"]["ali"]["low"]) == (3, 1)
+    assert shown["outcomes"]["verified"]["total"] == 5
+    assert (shown["lag"], shown["topics_error"]) == (0, None)
+    assert shown["quotas"]["ali/forbid"] == 0.75
+    assert len(shown["slowest"]) == 4
+    assert {(tuple(slow["accounts"]), slow["waits"]) for slow in shown["slowest"]} == {
+        (("ali",), "waits for its call")
+    }
+    assert not [key for key in QUEUE if key in json.dumps(shown)]
+    text = cli(*top, "--show-streams")
+    assert QUEUE[6] in text
+    assert "ali/forbid" in text
+    away = json.loads(
+        cli("top", "--config", config(theatre), "--url", "http://127.0.0.1:1", "--once", "--json")
+    )
+    assert "refused" in away["replicas"][0]["error"]
+
+
 def test_explain_says_that_it_knows_nothing(theatre: Stage) -> None:
     found = explain(theatre, "nobody/knows")
     assert found["session"] is None

@@ -8,6 +8,7 @@ from pydantic import TypeAdapter
 from worker import __version__, vendors
 from worker.core.context import AccountView, Context
 from worker.core.policy import Decision, decide
+from worker.core.reasons import Look, looks
 from worker.core.state import StreamState
 from worker.core.stream import Received, step
 from worker.events.incoming import Verdict
@@ -19,7 +20,10 @@ from worker.words import Action, Millis, Priority, ResultOutcome
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """What a verdict would come to at one target; ``target`` None: it would reach none."""
+    """What a verdict would come to at one target; ``target`` None: it would reach none.
+
+    ``looked_at``: the rules up to the one that decides, with what kept the others from it.
+    """
 
     verdict_id: str
     target: ResultTarget | None
@@ -31,6 +35,7 @@ class Planned:
     priority: Priority
     reason: str | None
     detail: str
+    looked_at: tuple[Look, ...] = ()
 
 
 def context(settings: Settings) -> Context:
@@ -43,13 +48,15 @@ def context(settings: Settings) -> Context:
     return Context(settings.policy, views, worker, settings.routes)
 
 
-def plan(ctx: Context, verdict: Verdict, now: Millis) -> tuple[Planned, ...]:
+def plan(ctx: Context, verdict: Verdict, now: Millis, *, explain: bool = False) -> tuple[Planned, ...]:
     """Return what a verdict would come to at each target, if it were the first word about its stream.
 
-    ``applied`` (for a query ``observed``) stands for: the call would be made.
+    ``applied`` (for a query ``observed``) stands for: the call would be made. ``explain``: with the rules
+    that were looked at.
     """
     stepped = step(StreamState(verdict.stream.key), Received(verdict, "plan"), now, ctx)
     decision = decide(ctx.policy, verdict, now)
+    looked_at = looks(ctx.policy, verdict) if explain and verdict.kind == "violation" else ()
     told = (
         Planned(
             verdict_id=verdict.verdict_id,
@@ -62,6 +69,7 @@ def plan(ctx: Context, verdict: Verdict, now: Millis) -> tuple[Planned, ...]:
             priority=decision.priority,
             reason=result.reason,
             detail=_why(result, decision),
+            looked_at=looked_at,
         )
         for result in stepped.results
     )
@@ -77,6 +85,7 @@ def plan(ctx: Context, verdict: Verdict, now: Millis) -> tuple[Planned, ...]:
             priority=decision.priority,
             reason=decision.reason,
             detail=decision.detail,
+            looked_at=looked_at,
         )
         for target, action, until, regions in _calls_for(ctx, stepped.state)
     )
@@ -114,12 +123,20 @@ _JSON = TypeAdapter(tuple[Planned, ...])
 
 def as_json(planned: Sequence[Planned]) -> str:
     """Return a plan as a JSON array."""
-    return _JSON.dump_json(tuple(planned), indent=2, exclude={"__all__": {"detail"}}).decode()
+    return _JSON.dump_json(tuple(planned), indent=2, exclude={"__all__": {"detail", "looked_at"}}).decode()
 
 
 def as_text(planned: Sequence[Planned]) -> str:
-    """Return a plan for people: a line for each verdict and target, and the reason below it."""
-    return "\n".join(line for one in planned for line in (_headline(one), f"    {one.detail}"))
+    """Return a plan for people: a line for each verdict and target, and the reason below it.
+
+    The rules that were looked at in vain follow once for each verdict.
+    """
+    lines: list[str] = []
+    for index, one in enumerate(planned):
+        lines += [_headline(one), f"    {one.detail}"]
+        if index + 1 == len(planned) or planned[index + 1].verdict_id != one.verdict_id:
+            lines += [f"      not {look.rule}: {look.why}" for look in one.looked_at if not look.matches]
+    return "\n".join(lines)
 
 
 def _headline(one: Planned) -> str:
