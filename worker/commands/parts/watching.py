@@ -16,7 +16,6 @@ from kafka import TopicPartition
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import TypeAdapter
 
-from worker.core.holds import FOREVER
 from worker.core.state import StreamState, decode, stream_of
 from worker.runtime import kafka_client
 from worker.runtime.partition import due
@@ -202,7 +201,7 @@ class OpenStreams:
     def _take(self, record: Any) -> None:
         if stream_of(record.key) is None:
             return
-        if record.value is not None and due(record.headers)[1] == FOREVER:
+        if record.value is not None and due(record.headers)[0] == 0:
             self._open[record.key] = record.value
         else:
             self._open.pop(record.key, None)
