@@ -76,29 +76,63 @@ def certificate(folder: Path) -> None:
     run("openssl", "pkcs12", "-export", "-inkey", str(key), "-in", str(cert), *store)
 
 
+EXPIRED = """[ca]
+default_ca = ours
+[ours]
+database = {folder}/index
+new_certs_dir = {folder}
+rand_serial = yes
+default_md = sha256
+policy = any
+[any]
+commonName = supplied
+[names]
+subjectAltName = DNS:localhost,IP:127.0.0.1
+"""
+
+
+def expired_certificate(folder: Path) -> None:
+    """Make ``ca.pem`` and ``key.pem`` in a folder, of a certificate for localhost that ended long ago."""
+    (folder / "ca.cnf").write_text(EXPIRED.format(folder=folder))
+    (folder / "index").touch()
+    key, asked, cert = (str(folder / name) for name in ("key.pem", "asked.pem", "ca.pem"))
+    made = ("-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-keyout", key, "-out", asked)
+    run("openssl", "req", "-new", *made)
+    ended = ("-startdate", "20200101000000Z", "-enddate", "20200102000000Z", "-extensions", "names")
+    files = ("-config", str(folder / "ca.cnf"), "-keyfile", key, "-in", asked, "-out", cert)
+    run("openssl", "ca", "-batch", "-notext", "-selfsign", *files, *ended)
+
+
 class Broker:
-    """One broker on loopback: ``plain`` without login, ``secure`` with TLS and SCRAM-SHA-512."""
+    """One broker on loopback: ``plain`` without login, ``secure`` with TLS and SCRAM-SHA-512.
+
+    ``proxied`` is for a proxy to listen at, before ``behind``: who connects there stays there.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        ports = [free_port() for _ in range(3)]
-        self.plain, self.secure, controller = (f"127.0.0.1:{port}" for port in ports)
+        ports = [free_port() for _ in range(5)]
+        self.plain, self.secure, self.behind, self.proxied, controller = (
+            f"127.0.0.1:{port}" for port in ports
+        )
         self.cafile = str(folder / "ca.pem")
         self._classpath = f"{jars()}/*"
         self._properties = folder / "server.properties"
         self._process: subprocess.Popen[bytes] | None = None
         certificate(folder)
+        listeners = f"PLAINTEXT://{self.plain},SASL_SSL://{self.secure}"
+        protocols = "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SLOW:PLAINTEXT,SASL_SSL:SASL_SSL"
         self._properties.write_text(
             "\n".join(
                 [
                     "process.roles=broker,controller",
                     "node.id=1",
                     f"controller.quorum.voters=1@{controller}",
-                    f"listeners=PLAINTEXT://{self.plain},SASL_SSL://{self.secure},CONTROLLER://{controller}",
-                    f"advertised.listeners=PLAINTEXT://{self.plain},SASL_SSL://{self.secure}",
+                    f"listeners={listeners},SLOW://{self.behind},CONTROLLER://{controller}",
+                    f"advertised.listeners={listeners},SLOW://{self.proxied}",
                     "controller.listener.names=CONTROLLER",
                     "inter.broker.listener.name=PLAINTEXT",
-                    "listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL",
+                    f"listener.security.protocol.map={protocols}",
                     "ssl.keystore.type=PKCS12",
                     f"ssl.keystore.location={folder / 'keystore.p12'}",
                     f"ssl.keystore.password={PASSWORD}",

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.kafka.apache import PASSWORD, USER, Broker, certificate, free_port
+from tests.kafka.apache import PASSWORD, USER, Broker, certificate, expired_certificate, free_port
 from worker.runtime.preflight import examine
 from worker.settings import KafkaSettings
 
@@ -33,10 +33,10 @@ def test_an_address_that_is_none() -> None:
     assert "write host:port" in sentence
 
 
-@pytest.fixture
-def echo(tmp_path: Path) -> Iterator[str]:
+@pytest.fixture(params=[certificate])
+def echo(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
     """A TLS server that is no Kafka broker; its certificate is for localhost."""
-    certificate(tmp_path)
+    request.param(tmp_path)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(tmp_path / "ca.pem", tmp_path / "key.pem")
     server = socket.create_server(("127.0.0.1", 0))
@@ -68,6 +68,12 @@ def test_a_certificate_for_another_name(echo: str, tmp_path: Path) -> None:
     (sentence,) = examine(settings_at(address, security_protocol="SSL", ssl_cafile=str(tmp_path / "ca.pem")))
     assert "certificate is refused" in sentence
     assert "127.1" in sentence
+
+
+@pytest.mark.parametrize("echo", [expired_certificate], indirect=True)
+def test_a_certificate_that_has_expired(echo: str, tmp_path: Path) -> None:
+    (sentence,) = examine(settings_at(echo, security_protocol="SSL", ssl_cafile=str(tmp_path / "ca.pem")))
+    assert "certificate is refused (certificate has expired)" in sentence
 
 
 def test_a_certificate_of_an_unknown_authority(echo: str) -> None:

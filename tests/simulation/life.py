@@ -38,6 +38,8 @@ Event = tuple[str, int]
 PARTITIONS = 3
 ACCOUNTS = ("m", "s")
 QUOTAS = {"forbid": (Quota(6, 20 * SECOND),), "cut": (Quota(4, 10 * SECOND), Quota(9, MINUTE))}
+TIGHT = {"forbid": (Quota(3, 4 * SECOND),), "cut": (Quota(3, 3 * SECOND), Quota(5, 12 * SECOND))}
+"""Quotas that even a short life fills."""
 RULES = (*POLICY.rules, rule("lottery", action="block_regions", length=HOUR, regions=("FR",)))
 CATEGORIES = (
     *("nudity", "nudity", "minors", "gambling", "lottery", "spam", "spam", "odd", "doubtful", "fine"),
@@ -50,7 +52,7 @@ EVENTS = (
     *("act", "act", "answer", "answer", "answer", "answer", "answer"),
     *("wait",) * 3,
     *("command", "command", "again", "reset", "drop", "assign", "assign", "crash", "jump", "move"),
-    *("broadcast", "hand_over", "zombie", "freeze"),
+    *("broadcast", "hand_over", "zombie", "freeze", "flood", "both", "both"),
 )
 LENGTHS = (10, 15, 20, 20, 30, 30, 50, 150)
 """How many events a life has: short ones are cheap, and long ones reach what needs many."""
@@ -74,10 +76,14 @@ class Life:
         random = Random(seed)
         self.random = random
         policy = replace(POLICY, rules=RULES, verify_after=random.choice(((), (5 * SECOND, 30 * SECOND))))
+        self.late = random.random() < 0.5
+        """At the end vendors act a while after they were asked, and answer a while after that."""
+        self.quotas = random.choice((QUOTAS, TIGHT))
+        self.streams = random.choice((2, 4, 12))
         settings: dict[str, Any] = {
             "partitions": PARTITIONS,
             "accounts": ACCOUNTS,
-            "quotas": QUOTAS,
+            "quotas": self.quotas,
             "concurrency": random.choice((1, 3, 10)),
             "policy": policy,
             "gather": random.choice((0, 20)),
@@ -129,13 +135,30 @@ class Life:
     # -- input -----------------------------------------------------------------------------------------
 
     def _verdict(self) -> None:
-        key = f"k{self.random.randrange(12)}"
+        key = f"k{self.random.randrange(self.streams)}"
         accounts = tuple(self.random.sample(ACCOUNTS, self.random.choice((1, 1, 2))))
         partition = self.random.choice((None, None, None, self.random.randrange(PARTITIONS)))
         stream = {"session": self._session(key)} if self.random.random() < 0.3 else {}
         name = self.w.verdict(key, self.random.choice(CATEGORIES), partition, accounts=accounts, about=stream)
         self.verdicts.append((key, name))
         self.due.update((name, account) for account in accounts)
+
+    def _flood(self) -> None:
+        """Publish verdicts for more streams at one account than its quotas take at once."""
+        account, category = self.random.choice(ACCOUNTS), self.random.choice(("nudity", "spam"))
+        for number in range(6):
+            key = f"k{number}"
+            name = self.w.verdict(key, category, accounts=(account,))
+            self.verdicts.append((key, name))
+            self.due.add((name, account))
+
+    def _both(self) -> None:
+        """Publish two verdicts about one stream of which neither covers the other."""
+        key, account = f"k{self.random.randrange(self.streams)}", self.random.choice(ACCOUNTS)
+        for category in ("gambling", "lottery"):
+            name = self.w.verdict(key, category, accounts=(account,))
+            self.verdicts.append((key, name))
+            self.due.add((name, account))
 
     def _session(self, key: str) -> dict[str, Any]:
         """Return one of a stream's broadcasts: each began a minute after the one before."""
@@ -144,7 +167,7 @@ class Life:
 
     def _broadcast(self) -> None:
         """Tell that a broadcast started or ended."""
-        key = f"k{self.random.randrange(12)}"
+        key = f"k{self.random.randrange(self.streams)}"
         event = {
             "stream_event": self.random.choice(("started", "ended")),
             "stream": {"key": key, "session": self._session(key)},
@@ -162,7 +185,8 @@ class Life:
 
     def _command(self) -> None:
         name = self.random.choice(("release", "release", "release", "approve", "extend", "query"))
-        key, verdict = self.random.choice(self.verdicts) if self.verdicts else ("k0", "v0")
+        recent = self.verdicts[-2:] if self.random.random() < 0.5 else self.verdicts
+        key, verdict = self.random.choice(recent) if recent else ("k0", "v0")
         hold = digest("hold", key, verdict)
         fields: dict[str, Any] = {"holds": [hold]} if self.random.random() < 0.7 else {}
         if name == "release":
@@ -285,6 +309,16 @@ class Life:
             self._take(self.r, self.random.choice(away))
 
     def _take(self, r: Replica, partition: int) -> None:
+        """Give a partition to a replica. What others have on the wire for it happens now or never.
+
+        A request that a vendor carries out after the heir's is beyond what can be promised.
+        """
+        for other in self.replicas:
+            for granted in other.under_way if other is not r else ():
+                if any(origin[0] == partition for origin in granted.origins):
+                    if self.random.random() < 0.5:
+                        self._act_on(granted)
+                    self.acted.setdefault(granted.calls[0].id, (Unknown(),) * len(granted.calls))
         if partition in r.owned_:  # as a zombie, that hears of both at once
             r.drop(partition)
         r.assign(partition)
@@ -389,11 +423,21 @@ class Life:
         for _ in range(2_000):
             for r in self.replicas:
                 self.r = r
+                if self.late:
+                    self._come_late()
                 self._go_on()
             pending = self.pending()
             if not any(number for name, number in pending.items() if name != PARKED):
                 break
             self._pass(min(self._until_next(r) for r in self.replicas))
+
+    def _come_late(self) -> None:
+        """Let vendors act on what they were sent a moment ago, or answer what they have acted on."""
+        for granted in list(self.r.under_way):
+            if granted.calls[0].id in self.acted:
+                self._say(granted, *self.acted[granted.calls[0].id])
+            elif self.random.random() < 0.4:
+                self._act_on(granted)
 
     def _go_on(self) -> None:
         """Let all go well that can at this moment."""
@@ -402,15 +446,20 @@ class Life:
             r.poll()
             r.turn()
             self._note_sent()
-            busy = r.submitted is not None or r.number in self.untold or bool(r.under_way)
+            busy = r.submitted is not None or r.number in self.untold or bool(r.under_way and not self.late)
             self._commit()
-            for granted in list(r.under_way):
+            for granted in r.under_way if self.late else ():
+                if self.random.random() < 0.05:
+                    self._act_on(granted)
+            for granted in list(r.under_way) if not self.late else ():
                 self._say(granted, *self._act_on(granted))
             if not busy and r.inbox.empty():
                 break
 
     def _until_next(self, r: Replica) -> Millis:
         """Return how long nothing will happen by itself; at least the 20 ms for which a batch gathers."""
+        if self.late and any(other.under_way for other in self.replicas):
+            return 700
         at = min(r.engine._wakes.next_at(), r.accounts.next_at(r.clock.at), FOREVER)
         return max(20, min(at - r.clock.at, MINUTE))
 
@@ -435,7 +484,7 @@ class Life:
         invariants.nothing_pending(self.pending())
         invariants.one_terminal_each(self.w.told, self.due, self.commands)
         if not self._frees_early():
-            invariants.within_quota(self.counted, QUOTAS)
+            invariants.within_quota(self.counted, self.quotas)
         if self.copies is None:
             self._check_vendors()
 

@@ -19,7 +19,7 @@ from worker.runtime.messages import Answered, Record
 from worker.runtime.partition import Partition
 from worker.words import Call
 
-SEEDS = 1_000
+SEEDS = 3_000
 
 Patch = pytest.MonkeyPatch
 original_seal = Partition.seal

@@ -16,6 +16,10 @@ from worker.words import READS, Action, ErrorClass, Millis, Purpose, Session, Ta
 
 _PURPOSE: dict[Action, Purpose] = {"cut": "cut", "forbid": "forbid", "block_regions": "block_regions"}
 
+WAITING_MOST = 500
+"""With so many demands at a target, one more that would wait for a human, or only asks, is refused: the
+stream's record must stay below what brokers take, or its whole partition waits for it."""
+
 
 def accept(whole: Whole, verdict: Verdict, place: str, traceparent: str | None) -> None:
     """Take a verdict into account."""
@@ -142,12 +146,29 @@ def _decided(
         )
         return
     turn = whole.turn_at(target)
-    if decision.action == "query":
+    hold = None
+    if decision.action != "query":
+        hold = _hold(whole, verdict, cause, expires_at, decision, turn.state.seq + 1)
+        hold = _parked(whole, verdict, decision, target, hold)
+    if hold is not None and hold.parked is None:
+        turn.place(hold)
+    elif len(turn.state.holds) + len(turn.state.asks) >= WAITING_MOST:
+        whole.tell(
+            cause,
+            "failed",
+            f"{WAITING_MOST} demands of this stream wait here already.",
+            target=target,
+            action=decision.action,
+            rule=decision.rule,
+            reason="too_many_waiting",
+            error="internal",
+            mode=decision.mode,
+        )
+    elif hold is not None:
+        turn.place(hold)
+    else:
         ask = Ask(cause, "query", decision.priority, expires_at, rule=decision.rule)
         turn.state = replace(turn.state, asks=(*turn.state.asks, ask))
-        return
-    hold = _hold(whole, verdict, cause, expires_at, decision, turn.state.seq + 1)
-    turn.place(_parked(whole, verdict, decision, target, hold))
 
 
 def _say(whole: Whole, cause: Cause, decision: Decision, target: Target | None) -> None:

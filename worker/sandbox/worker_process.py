@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -14,27 +14,35 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from worker.sandbox.process import ROOT
 
-STARTS_WITHIN_S = 30.0
+STARTS_WITHIN_S = 120.0
+"""Long: on a machine that is busy with brokers and replicas a start may take most of a minute."""
 
 
 class WorkerProcess:
     """A worker that has started. Raises RuntimeError, with the end of its log, if it does not start.
 
+    ``program`` is what Python runs: the worker, or a module that changes it first.
     ``log`` is a file its standard error is appended to. Usable as a context manager, which kills it if it
     still runs: call ``wait`` before the end to let it finish. ``command`` may be ``gate``.
     """
 
     def __init__(
-        self, config: Path, log: Path, *, until_idle: float | None = None, command: str = "run"
+        self,
+        config: Path,
+        log: Path,
+        *,
+        until_idle: float | None = None,
+        command: str = "run",
+        program: Sequence[str] = ("-m", "worker"),
     ) -> None:
-        program = [sys.executable, "-m", "worker", command, "--config", str(config)]
+        words = [sys.executable, *program, command, "--config", str(config)]
         if until_idle is not None:
-            program += ["--until-idle", f"{until_idle:g}"]
+            words += ["--until-idle", f"{until_idle:g}"]
         self._log = log
         self._log_from = log.stat().st_size if log.exists() else 0
         with log.open("ab") as errors:
             self._process = subprocess.Popen(  # noqa: S603 - our own program, by our own interpreter
-                program,
+                words,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=errors,

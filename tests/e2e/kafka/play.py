@@ -157,6 +157,11 @@ def unexplained(stage: Stage, load: Load, losses: Sequence[Millis] = ()) -> list
     ]
 
 
+def repeats(stage: Stage) -> list[tuple[Json, Json]]:
+    """Return each two writes running that a vendor saw for one stream, with the same end."""
+    return list(_repeats(stage.vendor_log()))
+
+
 def _repeats(calls: Iterable[Json]) -> Iterator[tuple[Json, Json]]:
     """Yield each two writes running that a vendor saw for one stream, with the same end."""
     streams: dict[tuple[Any, ...], list[Json]] = defaultdict(list)
