@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -99,3 +100,32 @@ def test_neither_stream_names_nor_secrets_get_into_logs_or_pages(make_stage: Mak
     assert all(
         "c4nary" not in dict(letter.headers)["dead_letter_detail"].decode() for letter in stage.dead_letters()
     )
+
+
+def test_an_account_with_a_user_renews_its_token_and_shows_neither_it_nor_the_password(
+    make_stage: MakeStage,
+) -> None:
+    password = "pa55-c4nary"
+    user = {"users": {"bot": [password, "acme"]}, "token_life_ms": 2_000}
+    stage = make_stage(changes=BRISK, simulators={"huawei": user})
+    iam = {"user": "bot", "password": password, "domain": "acme", "endpoint": stage.vendors.urls["huawei"]}
+    stage.change({"accounts": {"hw": {"access_key": None, "secret_key": None, "iam": iam}}})
+    worker = stage.start_worker()
+    for number in range(50):
+        if stage.vendor_stats()["huawei"]["calls"].get("login", 0) >= 3:
+            break
+        stage.produce([verdict(name := f"v{number}", f"hw/room{number}")])
+        wait_for(partial(verified, stage, name), 30, "it is verified")
+    stats = stage.vendor_stats()["huawei"]
+    assert stats["calls"]["login"] >= 3, "a token of two seconds is renewed"
+    assert stats["signatures_refused"] == 0, "and never too old"
+    assert worker.metrics("moderation_vendor_requests_total", account="hw", operation="login") >= 3
+    worker.terminate()
+    assert worker.wait(30) == 0
+    log = (stage.folder / "w1.log").read_text("utf-8")
+    assert password not in log
+    assert "MII" not in log
+
+
+def verified(stage: Stage, name: str) -> bool:
+    return "verified*" in outcomes(stage.results(), name)

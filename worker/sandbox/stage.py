@@ -168,7 +168,7 @@ class Stage:
         self.folder = folder
         self.kafka = kafka
         self.request_log = folder / "vendor-calls.jsonl"
-        self._changes = changes or {}
+        self._changes = [changes or {}]
         self._script = script
         self._simulators = simulators or {}
         self._workers: list[WorkerProcess] = []
@@ -203,6 +203,10 @@ class Stage:
         self.vendors.stop()
 
     # Workers.
+
+    def change(self, changes: Mapping[str, Any]) -> None:
+        """Merge further changes: of what is known only once the simulators run."""
+        self._changes.append(changes)
 
     def configuration(self, instance: str = "w1") -> Path:
         """Write one replica's configuration and return its file."""
@@ -255,7 +259,9 @@ class Stage:
             "policy": POLICY,
         }
         # JSON there and back: YAML would write what appears twice as an anchor and its aliases.
-        copied: dict[str, Any] = json.loads(json.dumps(_merged(settings, self._changes)))
+        for changes in self._changes:
+            settings = _merged(settings, changes)
+        copied: dict[str, Any] = json.loads(json.dumps(settings))
         return copied
 
     # The topics.
