@@ -112,6 +112,13 @@ STEPS = st.lists(
 )
 
 
+@pytest.mark.parametrize("quotas", [[(1, 60_000), (2, 60_000)], [(2, 60_000), (1, 60_000)]])
+def test_of_two_limits_on_one_length_the_lower_holds(quotas: list[tuple[int, int]]) -> None:
+    limited = allowance(*quotas)
+    limited.take(Use(), 0)
+    assert limited.wait(0, critical=True) != 0
+
+
 @settings(max_examples=200, deadline=None)
 @given(
     quotas=st.lists(st.tuples(st.integers(1, 6), st.integers(1, 2_000)), min_size=1, max_size=3),

@@ -189,7 +189,9 @@ class Allowance:
     __slots__ = ("_held", "_pushed", "_windows")
 
     def __init__(self, quotas: Iterable[Quota], reserve: float, ahead: Millis = AHEAD) -> None:
-        self._windows = {quota.window: Window(quota, reserve, ahead) for quota in quotas}
+        # Of two limits on windows as long as each other the lower one holds.
+        lowest_last = sorted(quotas, key=lambda quota: -quota.limit)
+        self._windows = {quota.window: Window(quota, reserve, ahead) for quota in lowest_last}
         self._pushed: tuple[Millis, Millis] = (0, 0)  # until when, and for how long
         self._held: set[int] = set()
 
