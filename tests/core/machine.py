@@ -130,12 +130,13 @@ class Machine:
         event = Command.model_validate_json(json.dumps(data))
         return self.do(Received(event, f"0@{self._n}")).results
 
-    def stream_event(self, what: str, session: str, started_at: Millis | None = None) -> list[Result]:
-
+    def stream_event(
+        self, what: str, session: str, started_at: Millis | None = None, **stream: Any
+    ) -> list[Result]:
         named = {"id": session, **({"started_at": format_rfc3339(started_at)} if started_at else {})}
         data = {
             "stream_event": what,
-            "stream": {"key": KEY, "session": named},
+            "stream": {"key": KEY, "session": named, **stream},
             "at": format_rfc3339(self.now),
         }
         return self.do(Received(StreamEvent.model_validate_json(json.dumps(data)), "0@0")).results
@@ -231,8 +232,15 @@ class Vendor:
         self.machine = machine
         self.banned_until: Millis | None = None
         self.regions: tuple[str, ...] = ()
+        self.regions_until: Millis | None = None
         self.live_since: Millis | None = NOW - HOUR
         machine.answer = self
+
+    @property
+    def blocked(self) -> tuple[str, ...]:
+        """The regions that are blocked now: a block ends by itself."""
+        ended = self.regions_until is not None and self.regions_until <= self.machine.now
+        return () if ended else self.regions
 
     def __call__(self, call: Call) -> Outcome:
         now = self.machine.now
@@ -248,7 +256,7 @@ class Vendor:
                 self.banned_until = None
                 return Done() if banned else NotThere()
             case "block_regions":
-                self.regions = call.regions
+                self.regions, self.regions_until = call.regions, call.until
             case "unblock_regions":
                 self.regions = ()
             case "read_forbid":
@@ -256,7 +264,7 @@ class Vendor:
                     Facts(forbidden=banned, forbidden_until=self.banned_until if banned else None)
                 )
             case "read_regions":
-                return Observed(Facts(regions=self.regions))
+                return Observed(Facts(regions=self.blocked))
             case "read_live":
                 live = self.live_since is not None
                 return Observed(Facts(live=live, live_since=self.live_since))

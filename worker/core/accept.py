@@ -6,6 +6,7 @@ absorbed, approval, guard; a pause is seen to when the target is settled.
 
 from dataclasses import replace
 
+from worker.core.broadcasts import is_another
 from worker.core.context import AccountView
 from worker.core.policy import Decision, decide, is_protected
 from worker.core.routes import resolve
@@ -44,17 +45,19 @@ def accept(whole: Whole, verdict: Verdict, place: str, traceparent: str | None) 
         return
     whole.hear_of(verdict.stream)
     if verdict.kind == "violation":
-        _violation(whole, verdict, cause, expires_at)
+        withdrawn_by = whole.taken_back_by(verdict.verdict_id)
+        if withdrawn_by is None:
+            _violation(whole, verdict, cause, expires_at)
+        else:
+            _withdrawn(whole, verdict, cause, withdrawn_by)
     else:
         _take_back(whole, verdict, cause)
 
 
 def targets_of(whole: Whole, named: tuple[Target, ...], tenant: str | None) -> tuple[Target, ...]:
-    """Return where a stream runs: as the event says, else by the routes, else as known from before."""
-    if named:
-        return named
-    routed = resolve(whole.ctx.routes, whole.key, tenant)
-    return routed or whole.runs_at or tuple(target.target for target in whole.targets.values())
+    """Return where a stream runs: as the event says, else the platform, the routes, or what was before."""
+    known = named or whole.runs_at or resolve(whole.ctx.routes, whole.key, tenant)
+    return known or tuple(target.target for target in whole.targets.values())
 
 
 def named_targets(stream: StreamRef) -> tuple[Target, ...]:
@@ -82,6 +85,14 @@ def _violation(whole: Whole, verdict: Verdict, cause: Cause, expires_at: Millis)
     decision = _decide(whole, verdict)
     for target in targets or (None,):
         _decided(whole, verdict, cause, expires_at, decision, target)
+
+
+def _withdrawn(whole: Whole, verdict: Verdict, cause: Cause, by: str) -> None:
+    for target in targets_of(whole, named_targets(verdict.stream), verdict.tenant) or (None,):
+        detail = "It was withdrawn before it came."
+        whole.tell(
+            cause, "cancelled", detail, target=target, reason="withdrawn", caused_by=by, mode=verdict.mode
+        )
 
 
 def _decide(whole: Whole, verdict: Verdict) -> Decision:
@@ -149,6 +160,10 @@ def _decided(
     hold = None
     if decision.action != "query":
         hold = _hold(whole, verdict, cause, expires_at, decision, turn.state.seq + 1)
+        if is_another(turn, hold.session, cause.detected_at):
+            detail = "The vendor shows a broadcast that began after this violation was seen."
+            whole.tell(cause, "wrong_session", detail, target=target, reason="session_over")
+            return
         hold = _parked(whole, verdict, decision, target, hold)
     if hold is not None and hold.parked is None:
         turn.place(hold)
@@ -263,5 +278,10 @@ def _take_back(whole: Whole, verdict: Verdict, cause: Cause) -> None:
             return hold.cause.verdict_id == verdict.withdraws
 
     found = sum(turn.release(cause, gone, why, reason) for turn in whole.touch_all())
-    if not found:
-        whole.tell(cause, "no_action", "There was no such hold.", reason="no_hold")
+    if found:
+        return
+    detail = "There was no such hold."
+    if verdict.withdraws is not None and not whole.has_seen(verdict.withdraws):
+        whole.take_back(verdict.withdraws, verdict.verdict_id)
+        detail = "There was no such hold; if its verdict is still to come, it is not acted on."
+    whole.tell(cause, "no_action", detail, reason="no_hold")

@@ -37,8 +37,11 @@ def command(whole: Whole, order: Command, place: str, traceparent: str | None) -
         case "release":
             _release(whole, order, cause)
         case "approve":
-            count = sum(turn.unpark(_named(order, *APPROVED)) for turn in whole.touch_all())
-            _let_go(whole, cause, count, f"Approved by {order.by}.")
+            said, named = f"Approved by {order.by}.", _named(order, *APPROVED)
+            count = sum(turn.unpark(named, said) for turn in whole.touch_all())
+            if count:
+                whole.carry(whole.runs_at)
+            _let_go(whole, cause, count, said)
         case "reject":
             _reject(whole, order, cause)
         case "extend":
@@ -50,12 +53,16 @@ def command(whole: Whole, order: Command, place: str, traceparent: str | None) -
 
 
 def stream_event(whole: Whole, told: StreamEvent) -> None:
-    """Take note of a broadcast that started or ended."""
-    whole.hear_of(told.stream)
-    whole.runs_at = named_targets(told.stream) or whole.runs_at
+    """Take note of a broadcast that started or ended, and of where the stream runs now."""
     whole.keep_until = max(whole.keep_until, whole.now + SESSION_KEPT)
-    if told.stream_event == "ended" and told.stream.session is not None:
-        whole.end_session(told.stream.session.id)
+    late = whole.is_over(told.stream)
+    whole.hear_of(told.stream)
+    if told.stream_event == "ended":
+        if told.stream.session is not None:
+            whole.end_session(told.stream.session.id)
+    elif not late:
+        whole.runs_at = named_targets(told.stream) or whole.runs_at
+        whole.carry(whole.runs_at)
 
 
 def _named(order: Command, *parked: str) -> "_Named":

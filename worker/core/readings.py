@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from worker.core.broadcasts import is_over
 from worker.core.calls import reach
 from worker.core.holds import GRAIN, desired, end
 from worker.core.outcome import Facts
@@ -16,6 +17,8 @@ def observed(turn: Turn, facts: Facts) -> None:
     if reading is None:
         return
     merged, left = _merge(reading.facts, facts), reading.left[1:]
+    if facts.live and facts.live_since is not None:
+        turn.state = replace(turn.state, began=facts.live_since)
     reading = replace(reading, facts=merged, left=left, cursor=None, retry_at=0, tries=0)
     if reading.left:
         turn.state = replace(turn.state, reading=reading)
@@ -210,7 +213,7 @@ def _reappeared(turn: Turn) -> None:
 
     def change(hold: Hold) -> Hold:
         nonlocal told
-        if told or hold.action != "forbid" or not hold.active or hold.covered:
+        if told or hold.action != "forbid" or not hold.active or hold.covered or is_over(turn, hold):
             return hold
         told = True
         if limited:

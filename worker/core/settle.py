@@ -8,7 +8,9 @@ is superseded, what the vendor has is told; then the next reading starts. The or
 from collections.abc import Callable
 from dataclasses import replace
 
-from worker.core.calls import need, to_lift
+from worker.core.asks import answer_extends, answer_releases, give_up_queries
+from worker.core.broadcasts import is_another
+from worker.core.calls import need
 from worker.core.control import sentence
 from worker.core.holds import covers, desired, end, in_force, outranks
 from worker.core.state import Ban, Hold, Parked, Reading
@@ -27,15 +29,15 @@ def settle(turn: Turn) -> None:
     _each(turn, _give_up)
     if turn.went_stale:
         _each(turn, _goes_with_it)
-    _give_up_queries(turn)
+    give_up_queries(turn)
     _ban_by_gate(turn)
     _each(turn, _bring_into_force)
     _each(turn, _supersede)
     _each(turn, _keep_cuts)
     _drop_doubt(turn)
     _each(turn, _kept_waiting)
-    _answer_releases(turn)
-    _answer_extends(turn)
+    answer_releases(turn)
+    answer_extends(turn)
     _forget_others(turn)
     _drop_checks(turn)
     _start_reading(turn)
@@ -61,9 +63,12 @@ def _vendor_ends(turn: Turn) -> None:
 
 
 def _end_with_session(turn: Turn, hold: Hold) -> Hold | None:
-    if not hold.over or turn.changing():
+    another = not hold.over and is_another(turn, hold.session, hold.cause.detected_at)
+    if not (hold.over or another) or turn.changing():
         return hold
     detail = "The broadcast it names is over."
+    if another:
+        detail = "The vendor shows a broadcast that began later than the one it names."
     if hold.phase == "waiting":
         turn.tell(hold, "wrong_session", detail, reason="session_over")
     elif hold.phase == "applied":
@@ -143,22 +148,6 @@ def _left_for_later(turn: Turn, hold: Hold) -> Hold | None:
     return None if hold.action == "cut" else hold
 
 
-def _give_up_queries(turn: Turn) -> None:
-    late = [ask for ask in turn.state.asks if end(ask.expires_at) <= turn.now]
-    if not late:
-        return
-    reading = turn.state.reading
-    error: ErrorClass = (reading.error if reading is not None else None) or "network"
-    for ask in late:
-        if turn.state.attempts:
-            turn.answer(ask, "failed", "Tried until it expired.", reason="gave_up", error=error)
-        else:
-            turn.answer(ask, "stale", "It expired before anything was sent.", reason="expired")
-    kept = tuple(ask for ask in turn.state.asks if ask not in late)
-    asking = reading is not None and reading.why == "ask"
-    turn.state = replace(turn.state, asks=kept, reading=None if asking else reading)
-
-
 def _ban_by_gate(turn: Turn) -> None:
     """Note, move or drop the ban where our publish gate answers from this state: that is all it takes.
 
@@ -226,6 +215,9 @@ def _bring_into_force(turn: Turn, hold: Hold) -> Hold | None:
         return hold
     if hold.phase == "waiting":
         return _applied(turn, hold)
+    if hold.moved:
+        detail = "The stream runs here now; it is in force here too."
+        return replace(turn.tell(hold, "applied", detail, terminal=False, reason="moved"), moved=False)
     if hold.gave_up is not None and _last_told(turn) > hold.gave_up:
         detail = "It failed before; now the vendor acknowledged it."
         hold = turn.tell(hold, "applied", detail, terminal=False, reason="reconcile")
@@ -299,48 +291,6 @@ def _kept_waiting(turn: Turn, hold: Hold) -> Hold:
         return hold
     hold = replace(hold, parked=why)
     return hold if why is None else turn.tell(hold, "held", detail, reason=why)
-
-
-def _answer_releases(turn: Turn) -> None:
-    if not any(ask.kind == "release" for ask in turn.state.asks) or turn.changing():
-        return
-    state = turn.state
-    doubtful = state.reading is not None and state.reading.why in ("cut", "forbid")
-    if doubtful or _too_wide(turn) or any(purpose in turn.serves for purpose in to_lift(state, turn.now)):
-        return
-    closed = any(in_force(state, hold, turn.now) for hold in state.holds if hold.active)
-    detail = "Released; nothing is in force any more."
-    if closed:
-        detail = "Released; another demand keeps the target closed."
-    elif state.ban is not None and not state.ban.ours:
-        detail = "Released; a ban that is not ours keeps the target closed."
-    for ask in state.asks:
-        if ask.kind != "release":
-            continue
-        if not closed and to_lift(state, turn.now):
-            detail = "The vendor has no call that lifts what is in force."
-            turn.answer(ask, "failed", detail, reason="unsupported", error="unsupported")
-        else:
-            turn.answer(ask, "released", detail, reason="released")
-    turn.state = replace(turn.state, asks=tuple(ask for ask in turn.state.asks if ask.kind != "release"))
-
-
-def _too_wide(turn: Turn) -> bool:
-    """Whether regions are blocked that only the released demand asked for."""
-    want, block = desired(turn.state.holds, turn.now), turn.state.block
-    return bool(want.regions) and block is not None and not set(block.regions) <= set(want.regions)
-
-
-def _answer_extends(turn: Turn) -> None:
-    if not any(ask.kind == "extend" for ask in turn.state.asks) or turn.changing():
-        return
-    waits = turn.need() is not None or turn.ctx.control.paused(turn.state) is not None
-    if waits and not all(in_force(turn.state, hold, turn.now) for hold in turn.state.holds if hold.active):
-        return
-    for ask in turn.state.asks:
-        if ask.kind == "extend":
-            turn.answer(ask, "applied", "The end was moved.", reason="extended")
-    turn.state = replace(turn.state, asks=tuple(ask for ask in turn.state.asks if ask.kind != "extend"))
 
 
 def _drop_checks(turn: Turn) -> None:

@@ -6,6 +6,8 @@
     ├── session, past         which broadcast is current, which are over
     ├── seen                  ids of recent verdicts and commands (as digests), and when to forget them
     ├── rests                 categories a human has released: machines rest until then
+    ├── withdrawn             verdicts that were taken back before they came
+    ├── runs_at               where the platform said that it runs
     └── targets               for each place where the stream runs, a TargetState:
         ├── holds             why something is in force: one demand per verdict
         ├── asks              commands (and clears, queries) that wait for their terminal result
@@ -66,10 +68,11 @@ class Hold:
 
     ``session`` is set when the demand is bound to one broadcast. ``expires_at`` bounds how long it is
     tried before it counts as stale or failed. ``covered``: a stronger hold stands before it, and it has
-    not come into force itself. ``over``: the broadcast it is bound to has ended. ``told`` counts its
-    non-terminal results. ``seq``: its number at its target. ``gave_up``: the target's ``seq`` when it was
-    given up; its next success is told. ``guard`` parked it, and ``ruled``
-    is the moment of the last ruling about that guard then: a later one is about this hold too.
+    not come into force itself. ``moved``: the stream came here while it was demanded elsewhere, and it has
+    not come into force here. ``over``: the broadcast it is bound to has ended. ``humans``: what humans did
+    about it, as sentences. ``told`` counts its non-terminal results. ``seq``: its number at its target.
+    ``gave_up``: the target's ``seq`` when it was given up; its next success is told. ``guard`` parked it,
+    and ``ruled`` is the moment of the last ruling about that guard then: a later one is about this hold too.
     """
 
     id: str
@@ -90,7 +93,9 @@ class Hold:
     parked: Parked | None = None
     sent: bool = False
     covered: bool = False
+    moved: bool = False
     over: bool = False
+    humans: str = ""
     called_at: Millis | None = None
     answered_at: Millis | None = None
     gave_up: int | None = None
@@ -240,9 +245,9 @@ class TargetState:
     """What is so, what should be so and what is being done about it at one target.
 
     ``retry_at``, ``tries`` and ``error`` are of the calls that change something; ``gave_up_at`` is when the
-    last of them was left for the next reconciliation. ``called``: it had a request. ``seq`` numbers its
-    demands and calls: what was there when a call was made is told by it, and not by a clock, which may be
-    set back.
+    last of them was left for the next reconciliation. ``called``: it had a request. ``began``: the latest
+    start of a broadcast that a read has shown. ``seq`` numbers its demands and calls: what was there when a
+    call was made is told by it, and not by a clock, which may be set back.
     """
 
     target: Target
@@ -258,6 +263,7 @@ class TargetState:
     tries: int = 0
     error: ErrorClass | None = None
     gave_up_at: Millis = 0
+    began: Millis | None = None
     recuts: tuple[Millis, ...] = ()
     attempts: tuple[Tried, ...] = ()
     called: bool = False
@@ -278,8 +284,8 @@ class StreamState:
     """Everything the worker knows about one stream. ``offset`` is the last input offset applied.
 
     ``keep_until``: until when it is remembered although nothing else asks for it; no id in ``seen`` is to
-    be known for longer. ``runs_at``: where the
-    platform said that it runs.
+    be known for longer. ``runs_at``: where the platform said that it runs. ``withdrawn``: digests of verdicts
+    that were taken back before they came, by which event, and until when to remember it.
     """
 
     key: str
@@ -289,6 +295,7 @@ class StreamState:
     rests: tuple[Rest, ...] = ()
     targets: dict[str, TargetState] = field(default_factory=dict)
     runs_at: tuple[Target, ...] = ()
+    withdrawn: dict[str, tuple[str, Millis]] = field(default_factory=dict)
     keep_until: Millis = 0
     offset: int = -1
 

@@ -31,6 +31,7 @@ from worker.core.accept import accept
 from worker.core.calls import Need, need
 from worker.core.capacity import Place, places
 from worker.core.context import Context
+from worker.core.due import wake_at
 from worker.core.holds import FOREVER, end
 from worker.core.orders import command, stream_event
 from worker.core.outcome import Outcome
@@ -228,7 +229,7 @@ def _look_over(whole: Whole, state: StreamState, busy: list[TargetState], step: 
     step.state = state
     settled = {name for name, turn in whole.turns.items() if not turn.quiet}
     wakes = [
-        Turn(whole.ctx, state.key, target, whole.now).wake_at(settled=target.target.id in settled)
+        wake_at(Turn(whole.ctx, state.key, target, whole.now), settled=target.target.id in settled)
         for target in busy
     ]
     step.wake_at = min(wakes) if busy else _forget_at(state)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
-from worker.core.calls import Need, need, renew_at
+from worker.core.calls import Need, need
 from worker.core.context import AccountView, Context
 from worker.core.holds import FOREVER, covers, end, in_force, slack
 from worker.core.outcome import Facts
@@ -82,7 +82,7 @@ class Turn:
             terminal=terminal,
             hold=hold,
             reason=reason,
-            detail=detail,
+            detail=f"{detail} {hold.humans}" if hold.humans else detail,
             error=error,
             caused_by=caused_by,
             attempts=self.state.attempts,
@@ -233,25 +233,35 @@ class Turn:
                 self.state = replace(self.state, ban=replace(self.state.ban, ours=True))
         return count
 
-    def unpark(self, which: Callable[[Hold], bool]) -> int:
-        """Let parked demands go; return how many."""
+    def unpark(self, which: Callable[[Hold], bool], said: str = "") -> int:
+        """Let parked demands go; return how many. ``said``: who did it, for the results that follow."""
         count = sum(1 for hold in self.state.holds if hold.parked is not None and which(hold))
         if count:
-            self.state = replace(self.state, seq=self.state.seq + 1)  # a call under way is not for them
-            seq = self.state.seq
-            self.each(
-                lambda hold: replace(hold, parked=None, seq=seq) if hold.parked and which(hold) else hold
-            )
+            seq = self.state.seq + 1  # a call under way is not for them
+
+            def let_go(hold: Hold) -> Hold:
+                if hold.parked is None or not which(hold):
+                    return hold
+                return replace(hold, parked=None, seq=seq, humans=_with(hold.humans, said))
+
+            self.each(let_go)
+            self.state = replace(self.state, seq=seq)
             self.take_up()
         return count
 
     def extend(self, ask: Ask, which: Callable[[Hold], bool], until: Millis | None) -> int:
         """Move the end of the holds that ``which`` names; return how many."""
+        said = f"Extended by {ask.cause.by}."
+
         count = sum(1 for hold in self.state.holds if hold.action != "cut" and which(hold))
         if count:
-            self.each(
-                lambda hold: replace(hold, until=until) if hold.action != "cut" and which(hold) else hold
-            )
+
+            def extended(hold: Hold) -> Hold:
+                if hold.action == "cut" or not which(hold):
+                    return hold
+                return replace(hold, until=until, humans=_with(hold.humans, said))
+
+            self.each(extended)
             self.state = replace(self.state, asks=(*self.state.asks, ask))
             self.take_up()
         return count
@@ -335,26 +345,10 @@ class Turn:
         """Return what the target needs next."""
         return need(self.state, self.now, self.ctx)
 
-    def wake_at(self, *, settled: bool) -> Millis:
-        """Return when time alone will change something here; FOREVER if it will not.
 
-        ``settled``: this step has looked at it, so what is due by now has been seen to.
-        """
-        state, times = self.state, [FOREVER]
-        for hold in state.holds:
-            times.append(end(hold.until))
-            if hold.phase == "waiting" or (hold.action == "cut" and hold.phase == "closed"):
-                times.append(hold.expires_at)
-        times.extend(end(ask.expires_at) for ask in state.asks)
-        for has in (state.ban, state.block):
-            if has is not None:
-                times.append(end(has.until))
-                if any(hold.active and end(hold.until) > end(has.until) for hold in state.holds):
-                    times.append(renew_at(has.since, has.until))
-        if state.check is not None and self.ctx.policy.verify_after:
-            times.append(self.check_at(state.check))
-            times.append(self.check_over_at(state.check))
-        return min(at for at in times if at > self.now or not settled)
+def _with(said: str, more: str) -> str:
+    """Return what humans did about a demand, each thing once."""
+    return said if more in said else f"{said} {more}".strip()
 
 
 def _session_id(hold: Hold) -> str | None:

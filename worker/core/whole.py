@@ -1,6 +1,10 @@
 """A stream while a step works on it: the parts that belong to no single target."""
 
+from collections.abc import Iterable
+
+from worker.core.broadcasts import carry
 from worker.core.context import Context
+from worker.core.holds import end
 from worker.core.results import result
 from worker.core.state import Cause, StreamState, TargetState
 from worker.core.turn import Turn
@@ -13,7 +17,12 @@ SEEN_AFTER_EXPIRY: Millis = 3_600_000
 SEEN_KEPT = 4_000
 """How many ids a stream remembers at most; beyond it the ones that may be forgotten first go first."""
 SEEN_PRUNED_EVERY = 64
+WITHDRAWN_FOR: Millis = 86_400_000
+"""For how long it is remembered that a verdict was withdrawn which had not come."""
+WITHDRAWN_KEPT = 100
 PAST_KEPT = 8
+LASTING: frozenset[Action] = frozenset({"forbid", "block_regions"})
+"""The actions that are in force for a time; a cut is over when it is made."""
 
 
 class Whole:
@@ -28,6 +37,7 @@ class Whole:
         self.rests = state.rests
         self.targets = state.targets
         self.runs_at = state.runs_at
+        self.withdrawn = state.withdrawn
         self.keep_until = state.keep_until
         self.offset = state.offset
         self.now = now
@@ -69,6 +79,7 @@ class Whole:
         rule: str | None = None,
         reason: str | None = None,
         error: ErrorClass | None = None,
+        caused_by: str | None = None,
         mode: Mode = "live",
         nonce: str = "",
     ) -> None:
@@ -88,6 +99,7 @@ class Whole:
                 reason=reason,
                 detail=detail,
                 error=error,
+                caused_by=caused_by,
                 mode=mode,
                 nonce=nonce,
             )
@@ -106,6 +118,48 @@ class Whole:
         self.seen = {**seen, name: forget_at}
         self.keep_until = max(self.keep_until, forget_at)
         return True
+
+    def has_seen(self, event_id: str) -> bool:
+        """Whether an id was seen before."""
+        return digest(event_id, size=8) in self.seen
+
+    def take_back(self, verdict_id: str, withdrawn_by: str | None) -> None:
+        """Remember that a verdict was withdrawn before it came."""
+        until = self.now + WITHDRAWN_FOR
+        kept = sorted(self.withdrawn.items(), key=lambda item: item[1][1])[-WITHDRAWN_KEPT + 1 :]
+        self.withdrawn = {**dict(kept), digest(verdict_id, size=8): (withdrawn_by or "", until)}
+        self.keep_until = max(self.keep_until, until)
+
+    def taken_back_by(self, verdict_id: str) -> str | None:
+        """Return what withdrew a verdict before it came, or None."""
+        if not self.withdrawn:
+            return None
+        by, until = self.withdrawn.get(digest(verdict_id, size=8), ("", 0))
+        return by if until > self.now else None
+
+    # -- where it runs -------------------------------------------------------------------------------
+
+    def carry(self, places: Iterable[Target]) -> None:
+        """Demand at these places what is demanded of the stream elsewhere: it runs here now.
+
+        What is bound to a broadcast stays behind, and so does what waits for a human.
+        """
+        demands = {
+            hold.id: hold
+            for target in self.targets.values()
+            for hold in self._turn_of(target).state.holds
+            if hold.action in LASTING and hold.session is None and not hold.over and hold.active
+            if end(hold.until) > self.now
+        }
+        for place in places:
+            known = self.targets.get(place.id)
+            here = {hold.id for hold in self._turn_of(known).state.holds} if known is not None else set()
+            new = [hold for name, hold in demands.items() if name not in here]
+            if new:
+                carry(self.turn_at(place), new)
+
+    def _turn_of(self, target: TargetState) -> Turn:
+        return self.turns.get(target.target.id) or Turn(self.ctx, self.key, target, self.now)
 
     # -- sessions ------------------------------------------------------------------------------------
 
@@ -159,6 +213,9 @@ class Whole:
         rests = self.rests
         if rests:
             rests = tuple(rest for rest in rests if rest.until > self.now)
+        withdrawn = self.withdrawn
+        if withdrawn:
+            withdrawn = {name: each for name, each in withdrawn.items() if each[1] > self.now}
         return StreamState(
             self.key,
             self.session,
@@ -167,6 +224,7 @@ class Whole:
             rests,
             targets,
             self.runs_at,
+            withdrawn,
             self.keep_until,
             self.offset,
         )
