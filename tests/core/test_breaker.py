@@ -64,11 +64,16 @@ def test_after_an_answer_calls_are_spaced_out_for_a_while() -> None:
     assert breaker.wait(2_000 + RAMP) == 0
 
 
-def test_a_failure_on_the_ramp_opens_it_at_once_and_for_longer() -> None:
+def test_failures_on_the_ramp_open_it_for_longer_but_single_ones_do_not() -> None:
     breaker = opened()
     breaker.went(SHORTEST, 10)
     breaker.answered(2_000)
-    breaker.failed(3_000)
+    for _ in range(20):
+        breaker.failed(3_000)
+        breaker.answered(3_000)
+    assert not breaker.is_open
+    for _ in range(FAILURES):
+        breaker.failed(3_000)
     assert breaker.wait(3_000) == 2 * SHORTEST
 
 

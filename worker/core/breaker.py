@@ -4,7 +4,7 @@
 
     closed ── FAILURES in a row ──► open ── its delay is over ──► one probe ── answered ──► ramp ──► closed
                                      ▲                              │                        │
-                                     └── twice the delay ◄── failed ┴────────────────────────┘
+                                     └── twice the delay ◄── failed ┴────── FAILURES in a row ┘
 
 While it is open nothing goes to the vendor; what waits goes on waiting, until its own ``expires_at``. On
 the ramp calls are spaced out, so that a backlog does not fall on a vendor that has just come back.
@@ -45,10 +45,9 @@ class Breaker:
             if self._probing:  # else an answer to what went out before
                 self._delay = min(LONGEST, 2 * self._delay)
                 self._open(now)
-        elif self._ramp_until is not None:
-            self._delay = min(LONGEST, 2 * self._delay)
-            self._open(now)
-        elif self._failures >= FAILURES:
+        elif self._failures >= FAILURES:  # on the ramp too: a vendor that loses one in ten is not away
+            if self._ramp_until is not None:
+                self._delay = min(LONGEST, 2 * self._delay)
             self._open(now)
 
     def answered(self, now: Millis) -> None:

@@ -11,6 +11,8 @@ from tests.e2e.kafka.test_commands import answered, bans, cli
 from tests.e2e.playing import now, verdict, wait_for
 from worker.commands import Failure
 from worker.commands.parts import growing
+from worker.core import ledger
+from worker.core.state import LEDGER
 from worker.events.partition import home_partition
 from worker.events.times import format_rfc3339
 from worker.runtime import topics
@@ -101,6 +103,10 @@ def test_streams_keep_what_is_in_force_when_the_topics_grow(
     told = cli("topics", "grow", "--config", config)
     assert f"{settings.topics.results}: {BEFORE} -> {AFTER} partitions" in told
     assert places(theatre) == homes(AFTER)
+    full = {
+        r.partition for r in theatre.records("state") if r.key == LEDGER and ledger.decode(r.value).full_at
+    }
+    assert full == set(range(BEFORE, AFTER)), "their slots were others' until now"
     again = cli("topics", "grow", "--config", config)
     assert f"{settings.topics.state}: 0 states moved" in again
 

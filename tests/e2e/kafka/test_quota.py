@@ -16,6 +16,9 @@ log = logging.getLogger(__name__)
 LIMIT, WINDOW = 200, 10_000
 FULL_ENOUGH = 0.9
 """Of a backlog: 98 % on a calm machine, 91 to 97 % were seen on a busy one."""
+FULL_ENOUGH_AFTER_A_CRASH = 0.6
+"""69 and 73 % on a calm machine. The slots of the calls under way, here one in eight, come free the
+account's timeout late, which is as long as the window here."""
 CHANGES = {
     "policy": {"verify": "off"},
     # Without a reserve, which is for critical calls, every slot is for everyone.
@@ -53,6 +56,32 @@ def test_a_backlog_uses_what_the_quota_allows_and_no_more(stage: Callable[..., S
     assert ratio >= FULL_ENOUGH
 
 
+def test_two_replicas_exceed_nothing_over_a_kill_and_a_rebalance(stage: Callable[..., Stage]) -> None:
+    jitter = [
+        {"vendor": "huawei", "operation": "*", "effect": "delay_ms", "ms": ms, "probability": 0.5, "seed": ms}
+        for ms in (5, 15, 30)
+    ]
+    theatre = stage(changes=CHANGES, simulators=SIMULATORS, script=jitter)
+    workers = [theatre.start_worker(f"w{n}") for n in (1, 2)]
+    for worker in workers:
+        play.ready(worker)
+    events = play.verdicts(800, "hw")
+    play.play(theatre, events)
+
+    def made(number: int) -> None:
+        wait_for(lambda: len(blocks(theatre)) >= number, 60, f"{number} calls")
+
+    made(250)
+    workers[0].kill()
+    killed = now()
+    wait_for(lambda: len(play.restored(workers[1], killed)) >= 2, 30, "the other replica takes over")
+    made(400)
+    workers[0] = theatre.start_worker("w1")
+    play.balanced(theatre, events, workers, 90)
+    assert len({number for _, number in play.restored(workers[0])}) >= 2, "it came back into the group"
+    log.info("%.1f %% of the quota was used, the gap of the kill included", 100 * used(blocks(theatre)))
+
+
 def test_a_restart_neither_exceeds_the_quota_nor_waits_it_out(stage: Callable[..., Stage]) -> None:
     theatre = stage(changes=CHANGES, simulators=SIMULATORS)
     worker = theatre.start_worker()
@@ -73,5 +102,5 @@ def test_a_restart_neither_exceeds_the_quota_nor_waits_it_out(stage: Callable[..
         100 * used(after),
     )
     assert after[0] - restored < WINDOW
-    assert used(after) >= FULL_ENOUGH
+    assert used(after) >= FULL_ENOUGH_AFTER_A_CRASH
     assert not play.unexplained(theatre, events, [crashed])

@@ -2,7 +2,8 @@
 
 Each state is written to its new home and taken from its old one in the same transaction, so it is never
 in both and never in none. The results topic grows last: until then a worker refuses to start, and after a
-failure this is simply run again. A partition's own record (see ``core.state.LEDGER``) stays where it is.
+failure this is simply run again. A partition's own record (see ``core.state.LEDGER``) stays where it is;
+a new partition begins with one that says that its quota slots have just been used.
 """
 
 import time
@@ -15,7 +16,8 @@ from kafka.errors import GroupIdNotFoundError, KafkaError
 
 from worker.commands import Failure
 from worker.commands.parts.topic_reader import Progress, TopicReader, silent
-from worker.core.state import decode, encode, stream_of
+from worker.core.ledger import encode_full
+from worker.core.state import LEDGER, decode, encode, stream_of
 from worker.events.partition import home_partition
 from worker.runtime import kafka_client, topics
 from worker.runtime.messages import Headers
@@ -68,6 +70,7 @@ def grow(settings: KafkaSettings, tell: Tell, progress: Progress = silent, at_on
                 progress(f"and moving partition {number}", start, len(moves))
     tell(f"{names.state}: {moved} states moved to their new homes")
     _refuse_workers(settings)
+    _begin_ledgers(settings, range(present[names.results].partitions, wanted))
     _enlarge(settings, present[names.results], wanted, tell)
 
 
@@ -95,6 +98,14 @@ def _carry_out(settings: KafkaSettings, moves: Sequence[_Move]) -> None:
             futures.append(producer.send(topic, value, move.key, list(move.headers), move.new))
         _settle(producer, futures)
         _settle(producer, [producer.send(topic, None, move.key, [], move.old) for move in moves])
+
+
+def _begin_ledgers(settings: KafkaSettings, new: range) -> None:
+    """Have new partitions wait a window for their quota slots: until now these were the old partitions'."""
+    record = encode_full(time.time_ns() // 1_000_000)
+    with _producer(settings) as producer:
+        sent = [producer.send(settings.topics.state, record, LEDGER, [], number) for number in new]
+        _settle(producer, sent)
 
 
 @contextmanager
