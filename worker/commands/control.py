@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def add(commands: CommandLine) -> None:
     """Add the commands of this group."""
     pause = commands.add("pause", _pause, "Stop all cuts, forbids and region blocks, on every replica.")
-    resume = commands.add("resume", _resume, "End a pause; what has waited is decided anew.")
+    resume = commands.add("resume", _resume, "End a pause, or let stopped partitions go on.")
     for parser in (pause, resume):
         parser.add_argument("--account", metavar="A", help="for this account only")
         parser.add_argument("--tenant", metavar="T", help="for this tenant's streams only")
@@ -65,7 +65,7 @@ def _resume(arguments: argparse.Namespace) -> int:
     from worker.commands.parts import control
     from worker.commands.parts.broker import brokers
     from worker.commands.parts.topic_reader import TopicReader
-    from worker.events.control import Pause
+    from worker.events.control import EVERYTHING, PARTITIONS, Pause
 
     with brokers(settings.kafka):
         with TopicReader(settings.kafka) as reader:
@@ -73,9 +73,14 @@ def _resume(arguments: argparse.Namespace) -> int:
                 name for name, one in control.scopes(reader, settings.kafka).items() if isinstance(one, Pause)
             ]
         wanted = _scopes(arguments)
-        control.decide(settings.kafka, dict.fromkeys(wanted))
+        records: dict[str, bytes | None] = dict.fromkeys(wanted)
+        if EVERYTHING in records:
+            records[PARTITIONS] = control.record(arguments.by or user(), arguments.reason, now())
+        control.decide(settings.kafka, records)
     for scope in wanted:
         print(f"{'resumed' if scope in paused else 'was not paused'}: {control.in_words(scope)}")
+    if EVERYTHING in wanted:
+        print("partitions stopped by unreadable records go on")
     for scope in sorted(set(paused) - set(wanted)):
         print(
             f"still paused: {control.in_words(scope)} ({' '.join(['resume', *control.scope_options(scope)])})"

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import field
 
 from worker.core.state import TargetState
-from worker.events.control import ACCOUNT, EVERYTHING, GUARD, TENANT, Pause, Ruling, Scope
+from worker.events.control import ACCOUNT, EVERYTHING, GUARD, TENANT, LetGo, Pause, Ruling, Scope
 from worker.words import value
 
 
@@ -17,6 +17,7 @@ class Control:
     tenants: Mapping[str, Pause] = field(default_factory=dict)
     rulings: Mapping[str, Ruling] = field(default_factory=dict)
     """By the name of the guard."""
+    let_go: LetGo | None = None
 
     @property
     def pauses(self) -> bool:
@@ -57,8 +58,11 @@ def gather(records: Iterable[tuple[str, Scope]]) -> Control:
     tenants: dict[str, Pause] = {}
     rulings: dict[str, Ruling] = {}
     everything: Pause | None = None
+    let_go: LetGo | None = None
     for key, scope in records:
         match scope:
+            case LetGo():
+                let_go = scope
             case Ruling():
                 rulings[key.removeprefix(GUARD)] = scope
             case Pause() if key == EVERYTHING:
@@ -67,7 +71,7 @@ def gather(records: Iterable[tuple[str, Scope]]) -> Control:
                 accounts[key.removeprefix(ACCOUNT)] = scope
             case Pause():
                 tenants[key.removeprefix(TENANT)] = scope
-    return Control(everything, accounts, tenants, rulings)
+    return Control(everything, accounts, tenants, rulings, let_go)
 
 
 def sentence(scope: str, pause: Pause) -> str:

@@ -4,6 +4,7 @@
 
     pause/all  pause/account/NAME  pause/tenant/NAME     Pause; a tombstone ends it
     guard/NAME                                           Ruling: what becomes of all that it has parked so far
+    partitions                                           LetGo: partitions stopped so far go on
 
 The topic is compacted: the last record of a scope is what holds. Keys of other forms are for others.
 """
@@ -16,6 +17,7 @@ from worker.events.incoming import Id, Model
 from worker.events.times import TimeIn
 
 EVERYTHING = "pause/all"
+PARTITIONS = "partitions"
 ACCOUNT, TENANT, GUARD = "pause/account/", "pause/tenant/", "guard/"
 
 
@@ -47,7 +49,20 @@ class Ruling(Model):
     """When; later than in every ruling about this guard before it. What is parked later waits for another."""
 
 
-Scope = Pause | Ruling
+class LetGo(Model):
+    """Partitions go on that too many unreadable records in a row have stopped so far."""
+
+    model_config = ConfigDict(title="Control: partitions")
+
+    by: Id
+    """Who let them go on."""
+    reason: str | None = None
+    """A sentence for people."""
+    at: TimeIn
+    """When."""
+
+
+Scope = Pause | Ruling | LetGo
 
 
 def read(key: bytes, value: bytes) -> Scope | None:
@@ -61,4 +76,6 @@ def read(key: bytes, value: bytes) -> Scope | None:
             return Pause.model_validate_json(value)
         except ValidationError:
             return Pause()
+    if name == PARTITIONS:
+        return LetGo.model_validate_json(value)
     return Ruling.model_validate_json(value) if name.startswith(GUARD) else None

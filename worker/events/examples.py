@@ -242,6 +242,7 @@ EXAMPLES: dict[str, Json] = {
         "reason": "They were right",
         "at": _at(400),
     },
+    "control-partitions": {"by": "operator-3", "reason": "The upstream is mended", "at": _at(500)},
     "control-guard-reject": {"decision": "reject", "by": "operator-3", "reason": None, "at": _at(400)},
     "cloudevent-verdict": {
         "specversion": "1.0",

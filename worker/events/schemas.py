@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode
 
 from worker.events.codec import MAX_VALUE, RESULT_TYPE, TYPES, InvalidReason
-from worker.events.control import Pause, Ruling
+from worker.events.control import LetGo, Pause, Ruling
 from worker.events.examples import EXAMPLES
 from worker.events.incoming import Command, StreamEvent, Verdict
 from worker.events.result import Result
@@ -27,6 +27,7 @@ FILES: Mapping[str, type[Any]] = {
     "result": Result,
     "control-pause": Pause,
     "control-guard": Ruling,
+    "control-partitions": LetGo,
 }
 """The schema files' names, and the models they come from."""
 
@@ -161,6 +162,7 @@ def asyncapi() -> Json:
                 "Pauses, and rulings about guards, read by every replica. A tombstone (null) ends a scope.",
                 "pause",
                 "ruling",
+                "letGo",
                 compact=True,
             ),
         },
@@ -223,6 +225,7 @@ def _messages() -> Json:
             "Control: pause", "control-pause", key="pause/all, pause/account/NAME or pause/tenant/NAME."
         ),
         "ruling": _message("Control: guard", "control-guard", key="guard/NAME."),
+        "letGo": _message("Control: partitions", "control-partitions", key="partitions."),
     }
 
 

@@ -30,10 +30,15 @@ RETRY_S = 0.5
 
 
 class ControlReader:
-    """Reads the control topic. ``put`` hands the engine what it comes to, first at its end."""
+    """Reads the control topic. ``put`` hands the engine what it comes to, first at its end.
 
-    def __init__(self, settings: KafkaSettings, put: Callable[[Message], None]) -> None:
-        self._settings, self._put = settings, put
+    ``let_go`` is called when an operator has let stopped partitions go on.
+    """
+
+    def __init__(
+        self, settings: KafkaSettings, put: Callable[[Message], None], let_go: Callable[[], None]
+    ) -> None:
+        self._settings, self._put, self._let_go = settings, put, let_go
         self._topic = settings.topics.control
         self._scopes: dict[str, Scope] = {}
         self._told: Control | None = None
@@ -121,8 +126,10 @@ class ControlReader:
         control = gather(self._scopes.items())
         if control != self._told:
             log.info("operators have decided: %s", _summary(control))
-            self._told = control
+            before, self._told = self._told, control
             self._put(Controlled(control))
+            if before is not None and before.let_go != control.let_go:
+                self._let_go()
 
 
 def _before(consumer: Any, ends: Mapping[TopicPartition, int]) -> bool:

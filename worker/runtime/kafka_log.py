@@ -48,7 +48,7 @@ class KafkaLog:
         self._restorer = Restorer(settings, on_restored=self._flow)
         self._ownership = Ownership(put, self._restorer.request, session_timeout(settings))
         self._consumer = Consumer(settings, self._ownership, connect=self._connect, on_fatal=self._on_fatal)
-        self._control = ControlReader(settings, put)
+        self._control = ControlReader(settings, put, self._resume_stopped)
         self._journal = Journal(
             settings, self._ownership, self._consumer, put=put, observer=observer, on_fatal=self._on_fatal
         )
@@ -95,6 +95,11 @@ class KafkaLog:
         """Let one partition go on, from what was committed: what was read beyond that was put aside."""
         self._ownership.read_again(partition)
         self._consumer.resume_partition(partition)
+
+    def _resume_stopped(self) -> None:
+        for partition in self.stopped():
+            log.info("an operator lets partition %d go on", partition)
+            self.resume_partition(partition)
 
     def stopped(self) -> frozenset[int]:
         """Return the partitions that are held back one by one."""

@@ -63,7 +63,13 @@ def check(settings: KafkaSettings) -> list[str]:
 
 
 def command(
-    name: CommandName, stream_key: str, holds: Sequence[str], by: str, reason: str | None, now: Millis
+    name: CommandName,
+    stream_key: str,
+    holds: Sequence[str],
+    by: str,
+    reason: str | None,
+    now: Millis,
+    until: Millis | None = None,
 ) -> Found:
     """Return a command as an event to be published. Raises Refusal where the contract does not allow it."""
     data = {
@@ -75,6 +81,8 @@ def command(
         "reason": reason,
         "issued_at": format_rfc3339(now),
     }
+    if until is not None:
+        data["until"] = format_rfc3339(until)
     value = json.dumps(data, ensure_ascii=False).encode()
     decoded = decode(None, value, (), now)
     if isinstance(decoded, Invalid):
