@@ -90,7 +90,7 @@ def test_dead_letters_are_replayed_once_and_a_stopped_partition_goes_on(stage: C
     garbage = [Incoming(b"k", b"{oops %d" % n, (("trace", b"\x00"),), 1) for n in range(5)]
     theatre.produce(garbage)
     wait_for(lambda: worker.get("/readyz")[0] == 503, 20, "the partition is stopped")
-    wait_for(lambda: theatre.dead_letters(), 20, "what was read is put aside")
+    wait_for(theatre.dead_letters, 20, "what was read is put aside")
     assert len(theatre.dead_letters()) == 3
     key = next(
         f"hw/room-{n}" for n in range(99) if home_partition(f"hw/room-{n}".encode(), 4, "murmur2") == 1
