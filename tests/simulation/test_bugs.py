@@ -10,14 +10,12 @@ from tests.simulation.many import lives
 from tests.simulation.replica import Replica
 from worker.core import answers
 from worker.core.calls import Need
-from worker.core.state import TargetState
 from worker.core.turn import Turn
 from worker.core.whole import Whole
 from worker.runtime.accounts import Accounts
 from worker.runtime.engine import BATCH_STEPS, Engine
 from worker.runtime.messages import Answered, Record
 from worker.runtime.partition import Partition
-from worker.words import Call
 
 SEEDS = 3_000
 
@@ -130,15 +128,6 @@ def duplicate_not_recognised(patch: Patch) -> None:
     patch.setattr(Whole, "first_time", lambda self, event_id, forget_at: True)
 
 
-def calls_named_alike(patch: Patch) -> None:
-    """The calls of two replicas for one target have one id: what one never sent, the other did not either."""
-
-    def call(self: Need, key: str, state: TargetState, _worker: str = "") -> Call:
-        return original_call(self, key, state)
-
-    patch.setattr(Need, "call", call)
-
-
 def zombie_sends(patch: Patch) -> None:
     """A replica sends what it was granted for a partition that it has lost."""
     patch.setattr(Replica, "ours", lambda self, partition, epoch: True)
@@ -158,7 +147,6 @@ BUGS: dict[Callable[[Patch], None], set[str]] = {
     cut_retried_unasked: {"a_lost_cut_is_asked_about"},
     release_lifts_everything: {"releasing_spares_the_others"},
     window_counted_from_send: {"within_quota"},
-    calls_named_alike: {"a_lost_cut_is_asked_about"},
     zombie_sends: set(),
     ended_broadcast_forgotten: set(),
     ledgers_not_written: {"within_quota"},

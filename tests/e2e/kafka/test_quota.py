@@ -74,7 +74,7 @@ def test_two_replicas_exceed_nothing_over_a_kill_and_a_rebalance(stage: Callable
     made(250)
     workers[0].kill()
     killed = now()
-    wait_for(lambda: len(play.restored(workers[1], killed)) >= 2, 30, "the other replica takes over")
+    wait_for(lambda: len(play.restored(workers[1], killed)) >= 2, 90, "the other replica takes over")
     made(400)
     workers[0] = theatre.start_worker("w1")
     play.balanced(theatre, events, workers, 90)
