@@ -75,7 +75,8 @@ def test_a_frozen_replica_makes_no_call_for_what_it_has_lost(stage: Callable[...
         time.sleep(3)
         os.kill(frozen.pid, signal.SIGSTOP)
         stopped = now()
-        wait_for(lambda: len(play.restored(other, stopped)) == 2, 40, "the other replica takes over")
+        # A transaction that it left open holds up its partition until the brokers end it.
+        wait_for(lambda: len(play.restored(other, stopped)) == 2, 90, "the other replica takes over")
         time.sleep(2)
         os.kill(frozen.pid, signal.SIGCONT)
         thawed = now()
