@@ -25,7 +25,7 @@ demo: $(VENV)/demo.stamp ## Broker, vendors and verdicts on this machine: watch 
 	$(BIN)/moderation-worker demo
 
 test: $(VENV)/dev.stamp ## Every test whose tools are there; says which are not (PYTEST_ARGS=...)
-	$(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadfile $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 lint: $(VENV)/dev.stamp ## ruff, its formatter, and mypy --strict
 	$(BIN)/ruff check

@@ -3,7 +3,7 @@
 import os
 import shutil
 import sys
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ MISSING: Mapping[str, Callable[[], list[str]]] = {
     "chart": lambda: modules("helm_python", "kubernetes_validate") + tools("hadolint"),
     "sdk": lambda: modules("alibabacloud_live20161101", "huaweicloudsdkiam", "huaweicloudsdklive", "wangsu"),
 }
+WITH_PROCESSES = ("kafka", "sandbox", "media")
 NO_SKIP = os.environ.get("MW_NO_SKIP") == "1"
 SKIPPED = pytest.StashKey[dict[str, str]]()
 
@@ -64,9 +65,20 @@ def pytest_make_collect_report(
     return report
 
 
+def _waits(test: pytest.Item) -> int:
+    """Return how much a test waits rather than computes: the longest computations are 0."""
+    if any(test.get_closest_marker(tier) for tier in WITH_PROCESSES):
+        return 2
+    return int("simulation" not in test.path.parts)
+
+
 @pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: Sequence[pytest.Item]) -> None:
-    """Skip the tests of an absent tier, unless nothing may be skipped."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip the tests of an absent tier, unless nothing may be skipped; put those with processes last.
+
+    Side by side with tests that only compute, processes would wait for the processor instead of each other.
+    """
+    items.sort(key=_waits)
     for tier, why in config.stash[SKIPPED].items():
         tests = [item for item in items if item.get_closest_marker(tier)]
         if tests and NO_SKIP:
