@@ -195,6 +195,18 @@ def test_a_vendor_that_is_away_is_probed_and_then_met_at_its_quotas_pace() -> No
     assert 49 <= went <= 51, "300 a minute are 5 a second"
 
 
+def test_a_probe_that_is_given_back_makes_room_for_the_next() -> None:
+    ours = schedule()
+    for _ in range(FAILURES):
+        ours.breaker.failed(0)
+    ours.offer(want("lost"))
+    (probe,) = ours.take(SHORTEST)
+    ours.offer(want("next"))
+    assert ours.take(SHORTEST) == []
+    ours.give_back(probe)
+    assert streams(ours.take(SHORTEST)) == [["next"]]
+
+
 # What waits
 
 

@@ -179,6 +179,7 @@ class Schedule:
         """
         self._under_way.remove(grant)
         grant.use.settle(None)
+        self.breaker.neither()
 
     # What the vendor and the group say
 

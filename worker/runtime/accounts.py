@@ -182,7 +182,6 @@ class Accounts:
         outcome: Outcome = message.outcomes[0]
         if message.started_at is None:
             self._give_back(name, grant)
-            schedule.breaker.neither()
             if not (isinstance(outcome, Refused) and outcome.error == "auth"):
                 return self._stopped  # else a login that has to come first was refused
         else:
