@@ -240,7 +240,7 @@ class _Worker:
         waiting["invalid_records"] = len(self._log.stopped())
         for reason in PARKED_REASONS:
             metrics.parked.labels(reason).set(waiting[reason])
-        for guard, parks in engine.guards.parking(now).items():
+        for guard, parks in self._accounts.guards.parking(now).items():
             metrics.guard_open.labels(guard).set(parks)
         since = oldest_pending(engine.partitions)
         metrics.oldest_pending_seconds.set(0 if since is None else max(0, now - since) / 1000)

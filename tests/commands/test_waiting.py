@@ -150,7 +150,7 @@ def test_what_a_pause_keeps_waiting_comes_with_the_command_that_ends_it() -> Non
 class Full:
     """A guard that parks all."""
 
-    def parks(self, account: str, hold: Hold) -> str:  # noqa: ARG002 - whoever asks
+    def parks(self, account: str, hold: Hold, placed: object) -> str:  # noqa: ARG002 - whoever asks
         return "blast"
 
 

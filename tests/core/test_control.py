@@ -289,7 +289,7 @@ def test_of_calls_that_were_granted_before_a_pause_reads_and_lifts_are_still_sen
 class Parks:
     """A guard that parks all."""
 
-    def parks(self, account: str, hold: Hold) -> str:  # noqa: ARG002 - whoever asks
+    def parks(self, account: str, hold: Hold, placed: object) -> str:  # noqa: ARG002 - whoever asks
         return "blast"
 
 

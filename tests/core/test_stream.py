@@ -826,11 +826,12 @@ def test_protected_streams_need_approval_but_for_orders() -> None:
 def test_a_guard_parks_what_exceeds_it_until_approved() -> None:
     guard = Guard("blast", 1, HOUR, "account", ("forbid", "cut"), ("critical",))
     ledger = GuardLedger((guard,))
+    ledger.hold(0, 1, {})
     m = Machine(guards=ledger)
     m.verdict()
     assert m.last is not None
     ((account, hold),) = m.last.placed
-    ledger.count(account, hold)
+    ledger.count(0, account, hold)
     held = m.verdict("violence")
     assert said(held) == [("v2", "held")]
     assert held[0].reason == "guard"
@@ -839,7 +840,7 @@ def test_a_guard_parks_what_exceeds_it_until_approved() -> None:
     assert m.last.placed[0][1].cause.verdict_id == "v3", "the excepted priority passes"
     m.run()
     assert said(m.command("approve")) == [("c4", "applied*"), ("v2", "applied*")]
-    m.now += HOUR
+    m.now += HOUR + 1
     assert ledger.parking(m.now) == {"blast": False}
     assert said(m.verdict("spam")) == [("v5", "absorbed*")]
 

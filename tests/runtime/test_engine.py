@@ -497,3 +497,36 @@ def test_one_list_serves_every_verification_that_waits() -> None:
     assert all(w.outcomes(name) == ["applied", "verified"] for name in names)
     reads = [granted for granted in w.sent if granted.calls[0].purpose == "read_forbid"]
     assert [len(granted.calls) for granted in reads] == [30]
+
+
+def test_what_a_guard_has_counted_is_known_after_a_restart_and_goes_with_its_partition() -> None:
+    w = World(policy=guarded(5), partitions=3)
+    w.assign()
+    names = [w.verdict(f"s{n}") for n in range(4)]
+    w.settle()
+    assert [w.outcomes(name) for name in names] == [["applied"]] * 4
+    w.start()
+    w.assign()
+    names = [w.verdict(f"t{n}") for n in range(10)]
+    w.settle()
+    assert sorted(w.outcomes(name)[0] for name in names) == ["applied"] + ["held"] * 9
+
+
+def test_what_leans_on_a_partition_that_is_lost_is_decided_again() -> None:
+    """Its slot may be used by whoever has the partition now."""
+    w = World(policy=guarded(2), partitions=2)
+    w.assign()
+    w.settle(2)
+    here = [key for key in map(str, range(40)) if w.home(key) == 0][:2]
+    names = [w.verdict(key) for key in here]
+    w.poll()
+    w.turn()
+    assert w.submitted is not None
+    assert w.submitted.partitions[0].leans.keys() == {0, 1}
+    w.drop(1)
+    w.commit()
+    assert w.submitted is None
+    assert not w.results
+    w.assign(0)
+    w.settle()
+    assert [w.outcomes(name) for name in names] == [["applied"], ["held"]]

@@ -219,6 +219,21 @@ def test_a_partition_that_was_lost_is_left_out_with_its_calls(world: World) -> N
     assert world.offsets == [{0: 7}]
 
 
+def test_nothing_is_written_that_took_a_guards_slot_of_a_partition_that_was_lost(world: World) -> None:
+    batch = world.batch()
+    world.ownership.assign([1])
+    other = world.batch(1)
+    batch.partitions |= other.partitions
+    batch.partitions[0].leans = {0: batch.partitions[0].epoch, 1: other.partitions[1].epoch}
+    world.ownership.drop([1], "revoked")
+    world.answer()  # Dropped
+    world.journal.submit(batch)
+    while not isinstance(answer := world.answer(), Reset):
+        assert isinstance(answer, Dropped)
+    assert world.offsets == []
+    assert world.producers[0].calls == []
+
+
 def test_a_partition_lost_in_the_middle_fails_the_batch(world: World) -> None:
     batch = world.batch()
     world.trouble["write results state"] = lambda: world.ownership.drop([0], "revoked")

@@ -257,7 +257,7 @@ def _parked(whole: Whole, verdict: Verdict, decision: Decision, target: Target, 
     if decision.approval or protected:
         return replace(hold, parked="approval")
     guards = whole.ctx.guards
-    guard = guards.parks(target.account, hold) if guards is not None else None
+    guard = guards.parks(target.account, hold, whole.placed()) if guards is not None else None
     if guard is None:
         return hold
     ruling = whole.ctx.control.rulings.get(guard)

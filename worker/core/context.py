@@ -1,6 +1,6 @@
 """What a step may know besides the state and the event: policy, routes, what each vendor can do."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Protocol
 
@@ -35,10 +35,10 @@ class AccountView:
 
 
 class GuardView(Protocol):
-    """Which guard, if any, parks one more demand now. Asking changes nothing."""
+    """Which guard, if any, parks one more demand now. Asking takes nothing."""
 
-    def parks(self, account: str, hold: Hold) -> str | None:
-        """Return the guard's name, or None."""
+    def parks(self, account: str, hold: Hold, placed: Iterable[tuple[str, Hold]]) -> str | None:
+        """Return the guard's name, or None. ``placed``: what the same step has placed already."""
         ...
 
 

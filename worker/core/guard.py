@@ -1,70 +1,160 @@
 """Mass-action limits: what exceeds one parks instead of acting.
 
-A guard counts the demands placed for each account, tenant or rule in a sliding window. This ledger
-counts what one replica has placed since it started: a restart begins anew, and each replica has its
-own count. The guard is a brake against a bad deploy upstream, not an exact limit.
+A guard counts the demands that act, for each account, tenant or rule in a sliding window of its own. Its
+limit holds for the whole group, in the way of a quota (``core/quota.py``): each unit of it is a slot of one
+partition, a replica uses the slots of all partitions it holds, and what they were used for moves with the
+partition, in its ledger. What the slots of others could still take is not known here: a replica parks too
+early rather than too late.
 """
 
-from collections import defaultdict, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from worker.core.policy import Guard
+from worker.core.quota import Kept, Use, Window, slots_of
 from worker.core.state import Hold
+from worker.vendors.base import Quota
 from worker.words import Millis
 
-_Placed = tuple[Millis, str]
-"""When a demand was placed, and its id."""
+Counted = Mapping[str, Mapping[str, Mapping[Millis, Kept]]]
+"""What a partition's slots are used for, by guard, then account, tenant or rule, then length of window."""
+
+_NOTHING = Kept(0)
 
 
 class GuardLedger:
     """The guards of a policy and what counts in their windows. Moments come from the holds."""
 
-    def __init__(self, guards: Sequence[Guard]) -> None:
-        self._guards = tuple(guards)
-        self._placed: dict[tuple[str, str], deque[_Placed]] = defaultdict(deque)
+    def __init__(self, guards: Sequence[Guard] = ()) -> None:
+        self._guards = {guard.name: guard for guard in guards}
+        self._windows: dict[tuple[str, str], Window] = {}  # by guard, and what it counts for
+        self._held: dict[int, tuple[int, Millis | None]] = {}  # of how many partitions; full at
+        self._unwritten: set[int] = set()
 
     def change(self, guards: Sequence[Guard]) -> None:
-        """Take other guards; one that keeps its name keeps what counts in its window."""
-        self._guards = tuple(guards)
-        names = {guard.name for guard in guards}
-        for kept in [kept for kept in self._placed if kept[0] not in names]:
-            del self._placed[kept]
+        """Take other guards; one that keeps its name and its ``per`` keeps what counts in its windows."""
+        before, windows = self._guards, self._windows
+        self._guards, self._windows = {guard.name: guard for guard in guards}, {}
+        for (name, of), window in windows.items():
+            guard = self._guards.get(name)
+            if guard is not None and guard.per == before[name].per:
+                self._windows[name, of] = self._new(guard, {p: window.kept(p) for p in self._held})
 
-    def parks(self, account: str, hold: Hold) -> str | None:
-        """Return the name of a guard whose window is full for this demand, or None. Changes nothing."""
-        for guard in self._guards:
-            if _concerns(guard, hold):
-                placed = self._placed.get((guard.name, _of(guard, account, hold)), ())
-                if _number(placed, hold.placed_at - guard.window) >= guard.limit:
-                    return guard.name
+    # -- demands ---------------------------------------------------------------------------------------
+
+    def parks(self, account: str, hold: Hold, placed: Iterable[tuple[str, Hold]] = ()) -> str | None:
+        """Return the name of a guard that has no slot for this demand, or None. Takes none.
+
+        ``placed``: what the same step has placed already, which is not counted yet.
+        """
+        for guard in self._concerned(hold):
+            of = _of(guard, account, hold)
+            taken = sum(
+                guard in self._concerned(other) and _of(guard, at, other) == of for at, other in placed
+            )
+            if self._window(guard, of).room(hold.placed_at) <= taken:
+                return guard.name
         return None
 
-    def count(self, account: str, hold: Hold) -> None:
-        """Note a demand that was placed and not parked.
+    def count(self, partition: int, account: str, hold: Hold) -> frozenset[int]:
+        """Take slots for a demand that acts; return whose: only with their ledgers may it be committed.
 
-        Placed again at another time, it counts from then: its first step was not committed.
+        ``partition`` is its stream's, whose slots are taken before those of others.
         """
-        for guard in self._guards:
-            if _concerns(guard, hold):
-                placed = self._placed[guard.name, _of(guard, account, hold)]
-                while placed and placed[0][0] <= hold.placed_at - guard.window:
-                    placed.popleft()
-                for again in [each for each in placed if each[1] == hold.id and each[0] != hold.placed_at]:
-                    placed.remove(again)
-                placed.append((hold.placed_at, hold.id))
+        charged: frozenset[int] = frozenset()
+        for guard in self._concerned(hold):
+            use = Use()
+            self._window(guard, _of(guard, account, hold)).take(use, partition)
+            charged |= use.partitions()
+            use.settle(hold.placed_at)
+        self._unwritten |= charged
+        return charged
 
     def parking(self, now: Millis) -> dict[str, bool]:
-        """Return for each guard whether its window is full anywhere, so that it parks."""
-        windows = {guard.name: guard for guard in self._guards}
-        full = dict.fromkeys(windows, False)
-        for (name, _), placed in self._placed.items():
-            guard = windows[name]
-            full[name] = full[name] or _number(placed, now - guard.window) >= guard.limit
+        """Return for each guard whether it has no slot left for anyone, so that it parks."""
+        full = dict.fromkeys(self._guards, False)
+        for (name, _), window in self._windows.items():
+            full[name] = full[name] or window.room(now) < 1
         return full
 
+    # -- partitions ------------------------------------------------------------------------------------
 
-def _concerns(guard: Guard, hold: Hold) -> bool:
-    return hold.action in guard.actions and hold.priority not in guard.excepted
+    def hold(self, partition: int, partitions: int, counted: Counted, full_at: Millis | None = None) -> None:
+        """Take the slots of one of ``partitions`` partitions, with what they were used for.
+
+        ``full_at``: others had its slots until then, so what is not known to be counted counts as full.
+        """
+        self._held[partition] = partitions, full_at
+        known = {
+            (name, of): next(iter(windows.values()), _NOTHING)
+            for name, them in counted.items()
+            for of, windows in them.items()
+        }
+        for name, of in known.keys() - self._windows.keys():
+            if name in self._guards:
+                self._window(self._guards[name], of)
+        for place, window in self._windows.items():
+            kept = known.get(place)
+            window.hold(partition, partitions, kept or _NOTHING, full_at if kept is None else None)
+
+    def release(self, partition: int) -> None:
+        """Give a partition's slots up."""
+        self._held.pop(partition, None)
+        self._unwritten.discard(partition)
+        for window in self._windows.values():
+            window.release(partition)
+        if not self._held:
+            self._windows.clear()
+
+    def unwritten(self) -> frozenset[int]:
+        """Return the partitions whose counts have changed since they were written."""
+        return frozenset(self._unwritten)
+
+    def written(self) -> None:
+        """Note that all counts are on their way into the ledgers."""
+        self._unwritten.clear()
+
+    def counted(self, partition: int, now: Millis) -> dict[str, dict[str, tuple[Kept]]]:
+        """Return what a held partition's slots are used for. Windows in which nothing counts are dropped."""
+        for place in [place for place, window in self._windows.items() if window.is_empty(now)]:
+            del self._windows[place]
+        found: dict[str, dict[str, tuple[Kept]]] = {}
+        for (name, of), window in self._windows.items():
+            found.setdefault(name, {})[of] = (window.kept(partition),)
+        return found
+
+    def full_at(self, partition: int) -> Millis | None:
+        """Return until when others had a held partition's slots; None if it was never new here."""
+        return self._held[partition][1]
+
+    def below_one(self) -> list[str]:
+        """Return a sentence for each guard of which no slot belongs to this replica's partitions."""
+        return [
+            f"no slot of guard {guard.name} belongs to our partitions: it parks all; raise its max above "
+            "the number of partitions, or run fewer replicas"
+            for guard in list(self._guards.values())
+            if (held := list(self._held.items()))
+            and not sum(slots_of(partition, of, guard.limit) for partition, (of, _) in held)
+        ]
+
+    # -- windows ---------------------------------------------------------------------------------------
+
+    def _concerned(self, hold: Hold) -> Iterator[Guard]:
+        for guard in self._guards.values():
+            if hold.action in guard.actions and hold.priority not in guard.excepted:
+                yield guard
+
+    def _window(self, guard: Guard, of: str) -> Window:
+        window = self._windows.get((guard.name, of))
+        if window is None:
+            window = self._windows[guard.name, of] = self._new(guard, {})
+        return window
+
+    def _new(self, guard: Guard, known: Mapping[int, Kept]) -> Window:
+        window = Window(Quota(guard.limit, guard.window), 0.0)
+        for partition, (partitions, full_at) in self._held.items():
+            kept = known.get(partition)
+            window.hold(partition, partitions, kept or _NOTHING, full_at if kept is None else None)
+        return window
 
 
 def _of(guard: Guard, account: str, hold: Hold) -> str:
@@ -75,7 +165,3 @@ def _of(guard: Guard, account: str, hold: Hold) -> str:
             return hold.cause.tenant or ""
         case "rule":
             return hold.rule or ""
-
-
-def _number(placed: Sequence[_Placed] | deque[_Placed], after: Millis) -> int:
-    return sum(1 for at, _ in placed if at > after)

@@ -85,7 +85,7 @@ class Window:
 
     __slots__ = ("_ahead", "_books", "_due", "_latest", "_quota", "_reserve", "_reserved", "_room", "limit")
 
-    def __init__(self, quota: Quota, reserve: float, ahead: Millis) -> None:
+    def __init__(self, quota: Quota, reserve: float, ahead: Millis = AHEAD) -> None:
         self._quota = quota
         self._ahead = ahead
         self._reserve = reserve if quota.window > SHORT else 0.0
@@ -129,6 +129,16 @@ class Window:
         if len(freeing) < missing:
             return None
         return sorted(freeing)[missing - 1] + self._quota.window + 1 - now
+
+    def room(self, now: Millis) -> int:
+        """Return how many slots are free."""
+        self._forget(now)
+        return self._room
+
+    def is_empty(self, now: Millis) -> bool:
+        """Tell whether no slot is in use."""
+        self._forget(now)
+        return not any(book.used for book in self._books.values())
 
     def take(self, use: Use, prefer: int) -> None:
         """Take a slot: the preferred partition's, or else of the one that has most. There is one."""

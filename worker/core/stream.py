@@ -204,7 +204,7 @@ def _finish(whole: Whole, call: Call | None, *, received: bool) -> Step:
             settle(turn)
             step.needs[name] = turn.need()
         step.results.extend(turn.results)
-        step.placed.extend((turn.state.target.account, hold) for hold in turn.placed)
+    step.placed = whole.placed()
     state = whole.close()
     busy = [target for target in state.targets.values() if not _idle(target)]
     if quiet and busy:

@@ -6,7 +6,7 @@ from worker.core.broadcasts import carry
 from worker.core.context import Context
 from worker.core.holds import end
 from worker.core.results import result
-from worker.core.state import Cause, StreamState, TargetState
+from worker.core.state import Cause, Hold, StreamState, TargetState
 from worker.core.turn import Turn
 from worker.events.incoming import StreamRef
 from worker.events.result import Result
@@ -61,6 +61,10 @@ class Whole:
         if turn is None:
             turn = self.turns[target_id] = Turn(self.ctx, self.key, TargetState(target), self.now)
         return turn
+
+    def placed(self) -> list[tuple[str, Hold]]:
+        """Return the new demands that act, with their account, for the guards to count."""
+        return [(turn.state.target.account, hold) for turn in self.turns.values() for hold in turn.placed]
 
     def touch_all(self) -> list[Turn]:
         """Return the working copies of all known targets."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from worker.core import ledger
 from worker.core.calls import Need
 from worker.core.capacity import Capacities
+from worker.core.guard import GuardLedger
 from worker.core.holds import FOREVER
 from worker.core.outcome import (
     AlreadySo,
@@ -67,6 +68,7 @@ class Accounts:
         self.capacities = Capacities(
             {name: tuple(part.spec.capacities.values()) for name, part in accounts.items()}
         )
+        self.guards = GuardLedger()
         self._under_way: dict[str, Grant] = {}
         self._uses: dict[str, Use] = {}  # of the grants under way, by their names in the ledgers
         self._answers: dict[str, Millis | None] = {}  # of the latest that are not
@@ -237,6 +239,7 @@ class Accounts:
                 for quota, windows in uses.items()
             }
             schedule.hold(part.number, partitions, kept, known.full_at)
+        self.guards.hold(part.number, partitions, known.guards, known.guards_full_at)
         for taken in part.places.values():
             self.capacities.change((), taken)
 
@@ -262,6 +265,7 @@ class Accounts:
         """Forget what the streams of a partition want, what they take up, and its slots."""
         self._held.discard(part.number)
         self._unwritten.discard(part.number)
+        self.guards.release(part.number)
         for schedule in self._schedules.values():
             schedule.release(part.number)
         for taken in part.places.values():
@@ -269,13 +273,16 @@ class Accounts:
 
     def unwritten(self) -> frozenset[int]:
         """Return the partitions whose ledgers have changed since they were written."""
-        return frozenset(self._unwritten)
+        return self.guards.unwritten() | self._unwritten
 
-    def ledgers(self) -> Iterator[tuple[int, bytes]]:
+    def ledgers(self, now: Millis) -> Iterator[tuple[int, bytes]]:
         """Yield the changed ledgers' records, by partition; they count as written."""
-        for number in self._unwritten:
-            yield number, ledger.encode({name: s.kept(number) for name, s in self._schedules.items()})
+        for number in self.unwritten():
+            uses = {name: schedule.kept(number) for name, schedule in self._schedules.items()}
+            guards = self.guards.counted(number, now)
+            yield number, ledger.encode(uses, guards, self.guards.full_at(number))
         self._unwritten.clear()
+        self.guards.written()
 
     def _changed(self, use: Use) -> None:
         self._unwritten |= use.partitions() & self._held
@@ -318,4 +325,4 @@ class Accounts:
             f"no slot of {name}/{quota} belongs to our partitions: a quota store is needed, or fewer replicas"
             for name, schedule in self._schedules.items()
             for quota in schedule.below_one()
-        ]
+        ] + self.guards.below_one()

@@ -15,7 +15,6 @@ from typing import Any, assert_never
 from worker.core import stream
 from worker.core.context import Context
 from worker.core.control import Control
-from worker.core.guard import GuardLedger
 from worker.core.state import LEDGER
 from worker.events.codec import encode_result
 from worker.events.result import Result
@@ -78,8 +77,8 @@ class Engine:
         self._settings = settings
         # Then no offset comes twice; those of a topic made anew begin below what states remember.
         self._transactional = settings.delivery == "exactly_once"
-        self.guards = GuardLedger(ctx.policy.guards)
-        self.ctx = replace(ctx, guards=self.guards)
+        accounts.guards.change(ctx.policy.guards)
+        self.ctx = replace(ctx, guards=accounts.guards)
         self._accounts, self._log = accounts, log_of
         self._send, self._observe, self._fatal = send, observe, fatal
         self._clock, self._random, self._inbox = clock, random, inbox
@@ -173,7 +172,7 @@ class Engine:
             case Reset():
                 self._reset(message.reason)
             case PolicyChanged():
-                self.guards.change(message.policy.guards)
+                self._accounts.guards.change(message.policy.guards)
                 self.ctx = replace(self.ctx, policy=message.policy, routes=message.routes)
             case Controlled():
                 self._obey(message.control)
@@ -216,7 +215,8 @@ class Engine:
         batch = self._part(part)
         self._steps += 1
         for account, hold in step.placed:
-            self.guards.count(account, hold)
+            for number in self._accounts.guards.count(part.number, account, hold):
+                batch.leans[number] = self.partitions[number].epoch
         for result in step.results:
             batch.records.append(encode_result(result, self._results, self._source, part.number))
         batch.results += step.results
@@ -394,7 +394,7 @@ class Engine:
         batch, self._batch, self._steps, self._gather_until = self._batch, Batch(), 0, None
         for number, written in batch.partitions.items():
             written.states = self.partitions[number].seal(self._settings.topics.state)
-        for number, ledger in self._accounts.ledgers():
+        for number, ledger in self._accounts.ledgers(self._clock.now()):
             batch.partitions[number].ledger = Record(self._settings.topics.state, LEDGER, ledger, (), number)
         self._submitted, self._going = True, batch.granted
         self._log.submit(batch)

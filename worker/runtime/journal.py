@@ -197,6 +197,8 @@ class Journal:
         # The membership first, then the epochs: a partition lost in between is dropped here or fenced there.
         self._member()
         batch = still_ours(batch, self._ownership)
+        if batch.leans_on_lost(self._ownership.is_current):
+            raise CommitFailedError("a partition was lost whose guards' slots were taken")
         if batch.partitions:
             write = self._transaction if self._transactional else self._plain_write
             _within(self._watchdog_s, lambda abandoned: write(producer, batch, abandoned))

@@ -111,7 +111,8 @@ class PartitionBatch:
     ``states`` holds the last state of each touched stream, already encoded as records; ``ledger`` what
     the partition's quota slots are used for, where that has changed.
     ``next_offset`` is committed in any case, even where it did not move: that is the fence. ``results``
-    are those among ``records``, to be counted once they are published.
+    are those among ``records``, to be counted once they are published. ``leans``: the partitions, with
+    their epochs, whose guards' slots its demands took.
     """
 
     partition: int
@@ -121,6 +122,7 @@ class PartitionBatch:
     ledger: Record | None = None
     records: list[Record] = field(default_factory=list)
     results: list[Result] = field(default_factory=list, repr=False)
+    leans: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -132,6 +134,11 @@ class Batch:
 
     partitions: dict[int, PartitionBatch] = field(default_factory=dict)
     granted: list[Granted] = field(default_factory=list)
+
+    def leans_on_lost(self, current: Callable[[int, int], bool]) -> bool:
+        """Tell whether a demand took a guard's slot of a partition of which that is not written with it."""
+        leans = [lean for part in self.partitions.values() for lean in part.leans.items()]
+        return not all(current(*lean) for lean in leans)
 
 
 @value()
