@@ -664,6 +664,19 @@ def test_nothing_goes_out_without_a_lease() -> None:
     assert (vendor.nonces, server.connections) == ([], 0)
 
 
+def test_a_lease_lost_while_connecting_keeps_the_request_back() -> None:
+    answers = iter([True, False])
+    with serving(answering(OK)) as server, rig(Fake(f"http://127.0.0.1:{server.port}/")) as made:
+        made.may_send = lambda partition, epoch: next(answers)
+        got = made.ask(granted(call(0)))
+        assert got.started_at is None
+        assert got.outcomes == (Unreachable(detail="not sent: no fresh lease on its partition"),)
+        assert made.timed() == 0
+        made.may_send = lambda partition, epoch: True
+        assert made.ask(granted(call(0))).started_at is not None
+    assert server.connections == 2, "the first was made, and not used"
+
+
 @pytest.mark.parametrize("lost", [{"charged": ((1, 1), (2, 1))}, {"not_after": 1_000}])
 def test_nothing_goes_out_that_others_no_longer_count_on(lost: dict[str, Any]) -> None:
     with serving(answering(OK)) as server, rig(Fake(f"http://127.0.0.1:{server.port}/")) as made:

@@ -108,7 +108,7 @@ def fail() -> None:
 def test_an_exception_is_its_type_and_place_but_not_its_text(configured: Configured) -> None:
     stream = configured()
     try:
-        _on_the_wire(Request("GET", f"ftp://{NAME}", {}), _Progress())
+        _on_the_wire(Request("GET", f"ftp://{NAME}", {}), _Progress(lambda: True))
     except ValueError:
         logging.getLogger("worker").exception("it failed")
     try:

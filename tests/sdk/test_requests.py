@@ -179,7 +179,7 @@ def put(request: Request) -> None:
     async def exchange() -> None:
         transport = httpx.AsyncHTTPTransport(verify=TLS, trust_env=False)
         try:
-            await _exchange(transport, _on_the_wire(request, _Progress()))
+            await _exchange(transport, _on_the_wire(request, _Progress(lambda: True)))
         finally:
             await transport.aclose()
 

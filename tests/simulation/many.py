@@ -16,6 +16,8 @@ def lives(seeds: Iterable[int]) -> Iterator[tuple[int, str | None, Counter[str]]
     before, enabled = logging.root.manager.disable, gc.isenabled()
     logging.disable(logging.CRITICAL)
     gc.disable()
+    gc.collect()
+    gc.freeze()  # what is there already need not be looked through each time
     try:
         for number, seed in enumerate(seeds):
             life = Life(seed)
@@ -24,5 +26,6 @@ def lives(seeds: Iterable[int]) -> Iterator[tuple[int, str | None, Counter[str]]
                 gc.collect()
     finally:
         logging.disable(before)
+        gc.unfreeze()
         if enabled:
             gc.enable()

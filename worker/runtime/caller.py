@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 
 from worker.core.outcome import Outcome, Refused, Unknown, Unreachable, Wire, word
 from worker.runtime.clock import Clock
-from worker.runtime.exchange import Connections, tls_context
+from worker.runtime.exchange import Connections, KeptBackError, tls_context
 from worker.runtime.logins import Login
 from worker.runtime.logs import frames
 from worker.runtime.messages import Answered, Granted
@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 GRACE_S = 5.0
 """How long the thread may take to end, once the calls under way have ended or been given up."""
 
+LOST = "no fresh lease on its partition"
 _WITH_END: frozenset[Purpose] = frozenset({"forbid", "move_end", "block_regions"})
 MaySend = Callable[[int, int], bool]
 """Whether a partition (first) is still ours in an epoch (second), under a fresh lease."""
@@ -37,7 +38,8 @@ class Caller:
     """Sends granted requests, each account's up to its concurrency, and answers each exactly once.
 
     ``answered`` gets every Answered, on the caller's thread (after ``stop``: on the sender's), and must
-    not block. ``may_send`` is asked right before sending, for each origin; it must be thread-safe.
+    not block. ``may_send`` is asked for each origin, before a connection is sought for the request and
+    again right before its first byte (the process may have been frozen meanwhile); it must be thread-safe.
     """
 
     def __init__(
@@ -182,13 +184,9 @@ class Caller:
                 return Answered(granted, (login,) * len(granted.calls), None, self._clock.now())
             vendor = login.vendor
         now = self._clock.now()
-        ours = [
-            call
-            for call, (partition, epoch, _, _) in zip(granted.calls, granted.origins, strict=True)
-            if self._may_send(partition, epoch)
-        ]
-        if not ours or not all(self._may_send(*charged) for charged in granted.charged):
-            return self._unsent(granted, "no fresh lease on its partition")
+        ours = self._ours(granted)
+        if not ours:
+            return self._unsent(granted, LOST)
         if granted.not_after is not None and now > granted.not_after:
             return self._unsent(granted, "its commit took too long")
         useful = [call for call in ours if not _too_late(call, now)]
@@ -199,10 +197,23 @@ class Caller:
         if isinstance(vendor, InProcess):
             outcomes, wire = self._perform(vendor, granted, now), True
         else:
-            outcomes, wire = await self._ask(account, vendor, granted, asked, now)
+            try:
+                outcomes, wire = await self._ask(account, vendor, granted, asked, now)
+            except KeptBackError:
+                return self._unsent(granted, LOST)
         if wire:
             self._tried(granted.account, vendor.code, asked.operation, word(outcomes[0]), begun)
         return Answered(granted, outcomes, now, self._clock.now())
+
+    def _ours(self, granted: Granted) -> list[Call]:
+        """Return the calls that may be sent; none without a fresh lease on the slots they use."""
+        if not all(self._may_send(*charged) for charged in granted.charged):
+            return []
+        return [
+            call
+            for call, (partition, epoch, _, _) in zip(granted.calls, granted.origins, strict=True)
+            if self._may_send(partition, epoch)
+        ]
 
     def _tried(self, account: str, vendor: str, operation: str, became: str, begun: float) -> None:
         duration = self._clock.monotonic() - begun
@@ -212,7 +223,10 @@ class Caller:
     async def _ask(
         self, account: "_Account", vendor: Vendor, granted: Granted, asked: Call, now: Millis
     ) -> tuple[tuple[Outcome, ...], bool]:
-        """Return an outcome for each call, and whether anything was tried on the wire."""
+        """Return an outcome for each call, and whether anything was tried on the wire.
+
+        Raises KeptBackError if the lease was lost while a connection was sought.
+        """
         everyone = len(granted.calls)
         try:
             request = vendor.request(asked, now, secrets.token_hex(16))
@@ -221,7 +235,7 @@ class Caller:
         except Exception as error:  # noqa: BLE001 - an adapter's mistake must not stop the others
             _mistake("request", granted.account, asked, error)
             return (Refused("internal", detail="the request could not be made"),) * everyone, False
-        response, wire = await account.connections.exchange(request)
+        response, wire = await account.connections.exchange(request, lambda: asked in self._ours(granted))
         if not isinstance(response, Response):
             return (response,) * everyone, wire
         if account.login is not None and isinstance(vendor, LogsIn) and vendor.logged_out(response):

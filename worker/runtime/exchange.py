@@ -20,7 +20,7 @@ size: each account has as many transports, of ``CONNECTIONS`` each, as its calls
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -64,9 +64,15 @@ class Connections:
         self._transports: dict[httpx.AsyncHTTPTransport, int] = {}
         self._spoiled: set[httpx.AsyncHTTPTransport] = set()
 
-    async def exchange(self, request: Request) -> tuple[Response | Outcome, bool]:
-        """Return the answer, or why there is none; and whether anything was tried on the wire."""
-        progress = _Progress()
+    async def exchange(
+        self, request: Request, may_leave: Callable[[], bool] = lambda: True
+    ) -> tuple[Response | Outcome, bool]:
+        """Return the answer, or why there is none; and whether anything was tried on the wire.
+
+        ``may_leave`` is asked once there is a connection, right before the first byte of the request.
+        Raises KeptBackError if it says no.
+        """
+        progress = _Progress(may_leave)
         timeout = self._settings.timeout
         try:
             written = _on_the_wire(request, progress)
@@ -79,6 +85,8 @@ class Connections:
         try:
             async with asyncio.timeout(timeout / 1000), self._transport() as transport:
                 return await _exchange(transport, written), True
+        except KeptBackError:
+            raise
         except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - cancelled by stop alone
             return _failed(error, progress, timeout), True
 
@@ -112,15 +120,22 @@ class Connections:
             await transport.aclose()
 
 
+class KeptBackError(Exception):
+    """The request was ready, but must not leave any more."""
+
+
 class _Progress:
     """How far a request got, as httpcore's trace tells."""
 
-    def __init__(self) -> None:
+    def __init__(self, may_leave: Callable[[], bool]) -> None:
         self.left = False
+        self._may_leave = may_leave
 
     async def trace(self, event: str, _: Mapping[str, Any]) -> None:
         """Note an event. Whatever was connected before, this is where bytes of the request go out."""
         if event == "http11.send_request_headers.started":
+            if not self._may_leave():
+                raise KeptBackError
             self.left = True
 
 
