@@ -94,6 +94,15 @@ def interrupted(turn: Turn) -> None:
         answered(turn, call.id, Unknown(detail="The worker ended before the answer."), call.at, 0.0)
 
 
+def no_room(turn: Turn) -> None:
+    """Give the call under way up before it is sent: the vendor is known to take no more of what it adds."""
+    call = turn.state.call
+    if call is not None:
+        turn.state = replace(turn.state, call=None)
+        detail = "The vendor keeps only so many, and all places are taken; nothing was called."
+        _fail(turn, call, "quota", detail, reason="quota")
+
+
 def _record(turn: Turn, call: UnderWay, outcome: Outcome, started_at: Millis) -> None:
     state, wire = turn.state, outcome.wire
     n = state.attempts[-1].n + 1 if state.attempts else 1
@@ -262,14 +271,14 @@ def _refused(turn: Turn, call: UnderWay, outcome: Refused) -> None:
     _fail(turn, call, outcome.error, outcome.detail or "The vendor refused it.")
 
 
-def _fail(turn: Turn, call: UnderWay, error: ErrorClass, detail: str) -> None:
+def _fail(turn: Turn, call: UnderWay, error: ErrorClass, detail: str, reason: str = "refused") -> None:
     turn.state = replace(turn.state, error=error)
 
     def failed(hold: Hold) -> Hold | None:
         if not _asked_by(call, hold):
             return hold
         if hold.phase == "waiting":
-            hold = turn.tell(hold, "failed", detail, reason="refused", error=error)
+            hold = turn.tell(hold, "failed", detail, reason=reason, error=error)
             return None if error in _GONE or hold.action == "cut" else hold
         if hold.action == "cut":
             return None
@@ -287,7 +296,7 @@ def _fail(turn: Turn, call: UnderWay, error: ErrorClass, detail: str) -> None:
     refused = ("release", "extend") if opens else ("extend",)
     for ask in turn.state.asks:
         if ask.kind in refused:
-            turn.answer(ask, "failed", detail, reason="refused", error=error)
+            turn.answer(ask, "failed", detail, reason=reason, error=error)
     turn.state = replace(turn.state, asks=tuple(ask for ask in turn.state.asks if ask.kind not in refused))
 
 

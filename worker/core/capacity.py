@@ -10,7 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from worker.core.context import Context
 from worker.core.state import TargetState
 from worker.vendors.base import Capacity
-from worker.words import Purpose, Target
+from worker.words import Millis, Purpose, Target
+
+SHOWN_FOR: Millis = 600_000
+"""For how long a list that was read tells how many places are taken; afterwards others' are unknown."""
 
 Place = tuple[str, str, str]
 """Account, capacity, and the domain that it is counted by (``""`` where the target names none)."""
@@ -27,6 +30,11 @@ def places(targets: Iterable[TargetState], ctx: Context) -> tuple[Place, ...]:
     )
 
 
+def adds(state: TargetState, purpose: Purpose) -> bool:
+    """Tell whether a call for this would take up a place that the target does not have yet."""
+    return (purpose == "forbid" and state.ban is None) or (purpose == "block_regions" and state.block is None)
+
+
 class Capacities:
     """The capacities of each account, and what is taken of them.
 
@@ -38,6 +46,7 @@ class Capacities:
         self._accounts = {name: tuple(them) for name, them in accounts.items()}
         self._ours: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
         self._others: defaultdict[tuple[str, str], dict[str, int]] = defaultdict(dict)
+        self._shown_at: dict[tuple[str, str, str], Millis] = {}
 
     def change(self, before: Iterable[Place], after: Iterable[Place]) -> None:
         """Note that a stream's places are no longer those before but those after."""
@@ -49,17 +58,21 @@ class Capacities:
             if not taken[domain]:
                 del taken[domain]
 
-    def shown(self, operation: str, target: Target, total: int) -> None:
+    def shown(self, operation: str, target: Target, total: int, now: Millis) -> None:
         """Note how many entries the list has in all that an operation read at a target's domain."""
         for capacity in self._accounts.get(target.account, ()):
             if capacity.shown_by == operation:
                 key, domain = (target.account, capacity.name), _domain(capacity, target)
                 self._others[key][domain] = max(0, total - self._ours[key][domain])
+                self._shown_at[*key, domain] = now
 
-    def left(self, purpose: Purpose, target: Target) -> int | None:
-        """Return how many more of what a purpose brings about a vendor takes; None: it names no limit."""
+    def left(self, purpose: Purpose, target: Target, now: Millis) -> int | None:
+        """Return how many more of what a purpose brings about a vendor takes; None: it names no limit.
+
+        What is not known to be taken counts as free: others' places, where no list told of them lately.
+        """
         rooms = [
-            capacity.limit - self._used(target.account, capacity, _domain(capacity, target))
+            capacity.limit - self._used(target.account, capacity, _domain(capacity, target), now - SHOWN_FOR)
             for capacity in self._accounts.get(target.account, ())
             if capacity.takes == purpose
         ]
@@ -74,8 +87,10 @@ class Capacities:
                 most = max(self._used(account, capacity, domain) for domain in domains)
                 yield account, capacity.name, most / capacity.limit
 
-    def _used(self, account: str, capacity: Capacity, domain: str) -> int:
-        ours, others = self._ours[account, capacity.name], self._others[account, capacity.name]
+    def _used(self, account: str, capacity: Capacity, domain: str, since: Millis = 0) -> int:
+        key = (account, capacity.name)
+        ours = self._ours[key]
+        others = {name: n for name, n in self._others[key].items() if self._shown_at[*key, name] >= since}
         if capacity.per == "account":
             return ours.total() + sum(others.values())
         return ours[domain] + others.get(domain, 0)

@@ -10,7 +10,7 @@ from worker.core.routes import Route
 from worker.core.state import Hold
 from worker.events.result import WorkerRef
 from worker.vendors.base import Capacity, Operation, VendorSpec
-from worker.words import Purpose, value
+from worker.words import Millis, Purpose, Target, value
 
 
 @value()
@@ -42,6 +42,14 @@ class GuardView(Protocol):
         ...
 
 
+class CapacityView(Protocol):
+    """What vendors still take of what they keep at most."""
+
+    def left(self, purpose: Purpose, target: Target, now: Millis) -> int | None:
+        """Return how many more of what a purpose brings about; None where no limit is known."""
+        ...
+
+
 @value()
 class Context:
     """The surroundings of a step. ``stopped`` are the accounts whose login was refused."""
@@ -52,6 +60,7 @@ class Context:
     routes: tuple[Route, ...] = ()
     stopped: frozenset[str] = frozenset()
     guards: GuardView | None = None
+    capacities: CapacityView | None = None
     control: Control = NOTHING_DECIDED
 
     def unpaused(self) -> "Context":

@@ -29,7 +29,7 @@ from typing import assert_never
 from worker.core import answers
 from worker.core.accept import accept
 from worker.core.calls import Need, need
-from worker.core.capacity import Place, places
+from worker.core.capacity import Place, adds, places
 from worker.core.context import Context
 from worker.core.due import wake_at
 from worker.core.holds import FOREVER, end
@@ -41,7 +41,7 @@ from worker.core.turn import Turn
 from worker.core.whole import Whole
 from worker.events.incoming import Command, StreamEvent, Verdict
 from worker.events.result import Result
-from worker.words import Call, Millis, value
+from worker.words import Call, Millis, Purpose, value
 
 
 @value()
@@ -192,7 +192,19 @@ def _grant(whole: Whole, event: Grant) -> Call | None:
             seq,
         ),
     )
+    if _is_full(turn, call.purpose):
+        answers.no_room(turn)
+        return None
     return call
+
+
+def _is_full(turn: Turn, purpose: Purpose) -> bool:
+    """Whether the vendor is known to take no more of what a call would add."""
+    capacities, before = turn.ctx.capacities, turn.state
+    if capacities is None or not adds(before, purpose):
+        return False
+    left = capacities.left(purpose, before.target, turn.now)
+    return left is not None and left < 1
 
 
 def _finish(whole: Whole, call: Call | None, *, received: bool) -> Step:

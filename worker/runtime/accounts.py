@@ -192,7 +192,7 @@ class Accounts:
             schedule.answered(grant, message.finished_at)
             self._heard(name, outcome, now)
         if isinstance(outcome, Observed | NextPage) and outcome.total is not None:
-            self.capacities.shown(calls[0].operation, calls[0].target, outcome.total)
+            self.capacities.shown(calls[0].operation, calls[0].target, outcome.total, now)
         match outcome:
             case Throttled(retry_after=retry_after):
                 schedule.throttled(grant.charges, now + (retry_after or THROTTLED_FOR), now)

@@ -78,7 +78,7 @@ class Engine:
         # Then no offset comes twice; those of a topic made anew begin below what states remember.
         self._transactional = settings.delivery == "exactly_once"
         accounts.guards.change(ctx.policy.guards)
-        self.ctx = replace(ctx, guards=accounts.guards)
+        self.ctx = replace(ctx, guards=accounts.guards, capacities=accounts.capacities)
         self._accounts, self._log = accounts, log_of
         self._send, self._observe, self._fatal = send, observe, fatal
         self._clock, self._random, self._inbox = clock, random, inbox
