@@ -27,7 +27,7 @@ from worker.core.context import AccountView, Context
 from worker.core.control import Control
 from worker.core.outcome import Done
 from worker.core.policy import Policy, Rule, Then, When
-from worker.core.routes import Route, TargetTemplate
+from worker.core.routes import Route, Routes, TargetTemplate
 from worker.events.partition import home_partition
 from worker.events.result import WorkerRef
 from worker.runtime.accounts import AccountPart, Accounts
@@ -86,7 +86,7 @@ def engine(
     return Engine(
         inbox,
         settings,
-        Context(POLICY, views, WorkerRef(instance="w1", version="1"), ROUTES),
+        Context(POLICY, views, WorkerRef(instance="w1", version="1"), Routes(ROUTES)),
         Accounts(accounts, metrics),
         log,
         send,

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from worker import __version__
 from worker.core.context import AccountView, Context
 from worker.core.outcome import NextPage, NotThere, Observed, Outcome, Refused
+from worker.core.routes import Routes
 from worker.events.result import Result, WorkerRef
 from worker.runtime import logs
 from worker.runtime.accounts import AccountPart, Accounts
@@ -96,7 +97,7 @@ class _Worker:
             settings.policy,
             {name: AccountView.of(part.spec) for name, part in parts.items()},
             WorkerRef(instance=settings.kafka.instance_id, version=__version__),
-            settings.routes,
+            Routes(settings.routes),
         )
         self._engine = Engine(
             inbox,

@@ -4,14 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.core.routes import Route, TargetTemplate, resolve
+from worker.core.routes import Route, Routes, TargetTemplate
 from worker.words import Target
 
 NAME = TargetTemplate("hw", "live", "{stream.name}", push_domain="push.example", play_domain="play.example")
 
 
 def stream_of(stream: str, key: str) -> str | None:
-    targets = resolve([Route((TargetTemplate("hw", "live", stream),))], key, None)
+    targets = Routes([Route((TargetTemplate("hw", "live", stream),))]).resolve(key, None)
     return targets[0].stream if targets else None
 
 
@@ -31,14 +31,14 @@ def stream_of(stream: str, key: str) -> str | None:
 def test_a_route_applies_by_glob_on_key_and_equality_on_tenant(
     route: Route, key: str, tenant: str | None, applies: bool
 ) -> None:
-    assert bool(resolve([route], key, tenant)) is applies
+    assert bool(Routes([route]).resolve(key, tenant)) is applies
 
 
 def test_the_first_route_that_matches_decides_alone() -> None:
     other = TargetTemplate("ali", "live", "{stream.name}")
     routes = [Route((NAME,), key=("x/*",)), Route((NAME, other), key=("a/*",)), Route((other,))]
 
-    targets = resolve(routes, "a/b", None)
+    targets = Routes(routes).resolve("a/b", None)
 
     assert targets == (
         Target("hw", "live", "b", push_domain="push.example", play_domain="play.example"),
@@ -47,7 +47,7 @@ def test_the_first_route_that_matches_decides_alone() -> None:
 
 
 def test_without_a_route_there_is_no_target() -> None:
-    assert resolve([], "a/b", "acme") == ()
+    assert Routes([]).resolve("a/b", "acme") == ()
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,8 @@ def test_templates_are_filled_in_once(template: str, key: str, stream: str | Non
 def test_domains_and_application_may_be_templates_too() -> None:
     template = TargetTemplate("hw", "app-{stream.name}", "s", "{stream.name}.push.example")
 
-    assert resolve([Route((template,))], "a/b", None) == (Target("hw", "app-b", "s", "b.push.example"),)
+    found = Routes([Route((template,))]).resolve("a/b", None)
+    assert found == (Target("hw", "app-b", "s", "b.push.example"),)
 
 
 @given(st.text(min_size=1))

@@ -38,7 +38,7 @@ from worker.core.outcome import (
     Wire,
 )
 from worker.core.policy import Guard, Rule, Then, When
-from worker.core.routes import Route, TargetTemplate
+from worker.core.routes import Route, Routes, TargetTemplate
 from worker.core.stream import Grant, Restored, Woke
 from worker.events.times import format_rfc3339
 from worker.words import Call
@@ -130,7 +130,7 @@ def test_without_target_and_route_the_configuration_is_at_fault() -> None:
 
 def test_a_route_gives_the_target() -> None:
     route = Route((TargetTemplate("hw", "live", "{stream.name}", "push", "play"),), key=("acme/*",))
-    m = Machine(routes=(route,))
+    m = Machine(routes=Routes((route,)))
     m.verdict(stream={"targets": None})
     assert [call.target.stream for call in m.grant()] == ["room42"]
 

@@ -9,7 +9,6 @@ from dataclasses import replace
 from worker.core.broadcasts import is_another
 from worker.core.context import AccountView
 from worker.core.policy import Decision, decide, is_protected
-from worker.core.routes import resolve
 from worker.core.state import Ask, Cause, Hold
 from worker.core.whole import SEEN_AFTER_EXPIRY, Whole
 from worker.events.incoming import StreamRef, Verdict
@@ -56,15 +55,17 @@ def accept(whole: Whole, verdict: Verdict, place: str, traceparent: str | None) 
 
 def targets_of(whole: Whole, named: tuple[Target, ...], tenant: str | None) -> tuple[Target, ...]:
     """Return where a stream runs: as the event says, else the platform, the routes, or what was before."""
-    known = named or whole.runs_at or resolve(whole.ctx.routes, whole.key, tenant)
+    known = named or whole.runs_at or whole.ctx.routes.resolve(whole.key, tenant)
     return known or tuple(target.target for target in whole.targets.values())
 
 
 def named_targets(stream: StreamRef) -> tuple[Target, ...]:
     """Return the targets an event names, each once."""
+    if not stream.targets:
+        return ()
     targets = (
         Target(target.account, target.app, target.stream, target.push_domain, target.play_domain)
-        for target in stream.targets or ()
+        for target in stream.targets
     )
     return tuple(dict.fromkeys(targets))
 

@@ -6,7 +6,7 @@ from typing import Protocol
 
 from worker.core.control import NOTHING_DECIDED, Control
 from worker.core.policy import Policy
-from worker.core.routes import Route
+from worker.core.routes import NO_ROUTES, Routes
 from worker.core.state import Hold
 from worker.events.result import WorkerRef
 from worker.vendors.base import Capacity, Operation, VendorSpec
@@ -57,7 +57,7 @@ class Context:
     policy: Policy
     accounts: Mapping[str, AccountView]
     worker: WorkerRef
-    routes: tuple[Route, ...] = ()
+    routes: Routes = NO_ROUTES
     stopped: frozenset[str] = frozenset()
     guards: GuardView | None = None
     capacities: CapacityView | None = None

@@ -1,6 +1,7 @@
 """Results: what a step tells the world, with identities that a repetition reproduces."""
 
 from functools import lru_cache
+from typing import TypedDict
 
 from worker.core.context import Context
 from worker.core.outcome import Facts
@@ -17,6 +18,21 @@ from worker.events.result import (
 from worker.words import Action, ErrorClass, Millis, Mode, ResultOutcome, Target, digest
 
 _NON_TERMINAL: frozenset[ResultOutcome] = frozenset({"duplicate", "held", "reappeared", "expired", "drifted"})
+
+
+class About(TypedDict, total=False):
+    """What a result that belongs to no hold may say beside its outcome."""
+
+    target: Target | None
+    action: Action | None
+    until: Millis | None
+    regions: tuple[str, ...]
+    rule: str | None
+    reason: str | None
+    error: ErrorClass | None
+    caused_by: str | None
+    mode: Mode
+    nonce: str
 
 
 def result(
@@ -73,7 +89,7 @@ def result(
         reason=reason,
         detail=detail,
         caused_by=caused_by,
-        attempts=tuple(_attempt(tried) for tried in attempts),
+        attempts=tuple([_attempt(tried) for tried in attempts]) if attempts else (),
         timing=Timing(
             detected_at=cause.detected_at,
             received_at=cause.received_at,

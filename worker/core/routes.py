@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from worker.core.globs import matches
 from worker.words import Target, value
@@ -32,17 +33,27 @@ class Route:
     tenant: str | None = None
 
 
-def resolve(routes: Sequence[Route], stream_key: str, tenant: str | None) -> tuple[Target, ...]:
-    """Return the targets of the first route that matches, none if no route does.
+class Routes:
+    """All routes, in their order. What is found for a stream is kept: it is asked for again and again."""
 
-    A target whose application or stream name comes out empty is left out: some vendors read an
-    empty name as "all of them".
-    """
-    for route in routes:
-        if route.tenant in (None, tenant) and (route.key is None or matches(route.key, stream_key)):
-            filled = [_fill(template, stream_key) for template in route.targets]
-            return tuple([target for target in filled if target.app and target.stream])
-    return ()
+    def __init__(self, routes: Sequence[Route] = ()) -> None:
+        self._routes = tuple(routes)
+        self.resolve = lru_cache(maxsize=10_000)(self._resolve)
+
+    def _resolve(self, stream_key: str, tenant: str | None) -> tuple[Target, ...]:
+        """Return the targets of the first route that matches, none if no route does.
+
+        A target whose application or stream name comes out empty is left out: some vendors read an
+        empty name as "all of them".
+        """
+        for route in self._routes:
+            if route.tenant in (None, tenant) and (route.key is None or matches(route.key, stream_key)):
+                filled = [_fill(template, stream_key) for template in route.targets]
+                return tuple([target for target in filled if target.app and target.stream])
+        return ()
+
+
+NO_ROUTES = Routes()
 
 
 def _fill(template: TargetTemplate, key: str) -> Target:

@@ -1,16 +1,17 @@
 """A stream while a step works on it: the parts that belong to no single target."""
 
 from collections.abc import Iterable
+from typing import Unpack
 
 from worker.core.broadcasts import carry
 from worker.core.context import Context
 from worker.core.holds import end
-from worker.core.results import result
+from worker.core.results import About, result
 from worker.core.state import Cause, Hold, StreamState, TargetState
 from worker.core.turn import Turn
 from worker.events.incoming import StreamRef
 from worker.events.result import Result
-from worker.words import Action, ErrorClass, Millis, Mode, ResultOutcome, Session, Target, digest
+from worker.words import Action, Millis, ResultOutcome, Session, Target, digest
 
 SEEN_AFTER_EXPIRY: Millis = 3_600_000
 """For how long after its expiry a verdict's id is still remembered."""
@@ -70,44 +71,10 @@ class Whole:
         """Return the working copies of all known targets."""
         return [turn for name in self.targets if (turn := self.turn(name)) is not None]
 
-    def tell(
-        self,
-        cause: Cause,
-        outcome: ResultOutcome,
-        detail: str,
-        *,
-        target: Target | None = None,
-        action: Action | None = None,
-        until: Millis | None = None,
-        regions: tuple[str, ...] = (),
-        rule: str | None = None,
-        reason: str | None = None,
-        error: ErrorClass | None = None,
-        caused_by: str | None = None,
-        mode: Mode = "live",
-        nonce: str = "",
-    ) -> None:
+    def tell(self, cause: Cause, outcome: ResultOutcome, detail: str, **about: Unpack[About]) -> None:
         """Publish a result that belongs to no hold."""
-        self.results.append(
-            result(
-                self.ctx,
-                self.key,
-                cause,
-                outcome,
-                self.now,
-                target=target,
-                action=action,
-                until=until,
-                regions=regions,
-                rule=rule,
-                reason=reason,
-                detail=detail,
-                error=error,
-                caused_by=caused_by,
-                mode=mode,
-                nonce=nonce,
-            )
-        )
+        told = result(self.ctx, self.key, cause, outcome, self.now, detail=detail, **about)
+        self.results.append(told)
 
     def first_time(self, event_id: str, forget_at: Millis) -> bool:
         """Remember an id; False when it was seen before."""

@@ -108,6 +108,10 @@ def _decode(value: bytes | None, headers: Sequence[tuple[str, bytes | None]], no
         raise _UnfitError("json", "expected a JSON object, found no value (a tombstone)")
     if len(value) > MAX_VALUE:
         raise _UnfitError("oversize", f"expected at most {MAX_VALUE} bytes")
+    if not headers:
+        data = _parse(value)
+        event = _in_time(_validate(_marked(data), data), now)
+        return Decoded(event, event.stream.key, None)
     named = {name.lower(): raw or b"" for name, raw in headers}
     content_type = named.get("content-type", b"").lower()
     inner_trace = None

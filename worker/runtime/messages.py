@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from worker.core.control import Control
 from worker.core.outcome import Outcome
 from worker.core.policy import Policy
-from worker.core.routes import Route
+from worker.core.routes import Routes
 from worker.events.result import Result
 from worker.words import Call, Millis, value
 
@@ -161,7 +161,7 @@ class PolicyChanged:
     """Policy and routes are others from now on; what is in force already stays as it is."""
 
     policy: Policy
-    routes: tuple[Route, ...] = field(repr=False)
+    routes: Routes = field(repr=False)
 
 
 @value()

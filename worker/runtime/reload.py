@@ -14,6 +14,7 @@ from hashlib import sha256
 from pathlib import Path
 from queue import Empty, SimpleQueue
 
+from worker.core.routes import Routes
 from worker.runtime.messages import PolicyChanged
 from worker.settings import Settings, load
 from worker.settings_file import ConfigError
@@ -109,6 +110,6 @@ class Reload:
         if (found.policy, found.routes) == (self._policy, self._routes):
             return
         self._policy, self._routes = found.policy, found.routes
-        self._put(PolicyChanged(found.policy, found.routes))
+        self._put(PolicyChanged(found.policy, Routes(found.routes)))
         self._count("ok")
         log.info("policy %s is in force from now on", found.policy.version)

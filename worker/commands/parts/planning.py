@@ -9,6 +9,7 @@ from worker import __version__, vendors
 from worker.core.context import AccountView, Context
 from worker.core.policy import Decision, decide
 from worker.core.reasons import Look, looks
+from worker.core.routes import Routes
 from worker.core.state import StreamState
 from worker.core.stream import Received, step
 from worker.events.incoming import Verdict
@@ -45,7 +46,7 @@ def context(settings: Settings) -> Context:
         for name, account in settings.accounts.items()
     }
     worker = WorkerRef(instance=settings.kafka.instance_id, version=__version__)
-    return Context(settings.policy, views, worker, settings.routes)
+    return Context(settings.policy, views, worker, Routes(settings.routes))
 
 
 def plan(ctx: Context, verdict: Verdict, now: Millis, *, explain: bool = False) -> tuple[Planned, ...]:
