@@ -10,7 +10,7 @@ from worker.core.globs import matches
 from worker.core.policy import Guard, Length, Policy, Rule, Then, When
 from worker.core.routes import FIELDS, IN_BRACES, Route, TargetTemplate
 from worker.durations import parse_quota
-from worker.events.regions import REGIONS
+from worker.events.regions import KNOWN, expand
 from worker.settings_file import (
     Entry,
     How,
@@ -32,6 +32,7 @@ from worker.vendors.base import VendorSpec
 from worker.words import PRIORITIES, Action, Millis, Mode, Origin, Quota, Severity, digest
 
 _action: How[Action] = one_of("an action", get_args(Action))
+_CODES = "codes of ISO 3166-1: DE, EU"
 _LASTING: tuple[Action, ...] = ("forbid", "block_regions")
 
 
@@ -121,7 +122,7 @@ def _when(entry: Entry) -> When:
         severity=globs("severity", one_or_each(_glob("a severity", get_args(Severity)))),
         origin=globs("origin", one_or_each(_glob("an origin", get_args(Origin)))),
         tenant=globs("tenant"),
-        regions=globs("regions", one_or_each(_glob("a region", REGIONS, "codes of ISO 3166-1: DE"))),
+        regions=globs("regions", _any_region),
         key=globs("key"),
         min_confidence=section.read("min_confidence", number(0, 1), None),
         labels=section.read("labels", _labels, ()),
@@ -205,16 +206,20 @@ def _length(entry: Entry) -> Length:
         raise entry.wrong(f"{entry.show()} is not a duration (10m, 7d, permanent)") from None
 
 
+def _any_region(entry: Entry) -> tuple[str, ...]:
+    return expand(one_or_each(_glob("a region", KNOWN, _CODES))(entry))
+
+
 def _regions(entry: Entry) -> tuple[str, ...] | Literal["verdict"]:
     if isinstance(entry.node, yaml.ScalarNode) and entry.node.value == "verdict":
         return "verdict"
-    return one_or_each(_region)(entry)
+    return expand(one_or_each(_region)(entry))
 
 
 def _region(entry: Entry) -> str:
     code = entry.text()
-    if code not in REGIONS:
-        raise entry.wrong(f"{entry.show()} is not a region (verdict, or codes of ISO 3166-1: DE)")
+    if code not in KNOWN:
+        raise entry.wrong(f"{entry.show()} is not a region (verdict, or {_CODES})")
     return code
 
 

@@ -11,6 +11,7 @@ import pytest
 from worker.events.codec import MAX_AHEAD, MAX_VALUE, Decoded, Invalid, decode
 from worker.events.examples import EXAMPLES, FULL, MINIMAL, NOON
 from worker.events.incoming import Command, StreamEvent, Verdict
+from worker.events.regions import EU
 from worker.events.times import format_rfc3339, parse_rfc3339
 
 Headers = list[tuple[str, bytes | None]]
@@ -93,6 +94,16 @@ def test_what_is_absent_has_its_default() -> None:
     assert (verdict.kind, verdict.origin, verdict.mode) == ("violation", "machine", "live")
     assert (verdict.confidence, verdict.regions, verdict.stream.targets) == (1.0, (), None)
     assert verdict.expires_at is None
+
+
+def test_eu_stands_for_its_members() -> None:
+    verdict = read(as_bytes(FULL | {"regions": ["CH", "EU", "DE"], "requested": {"regions": ["EU"]}})).event
+    assert isinstance(verdict, Verdict)
+    assert (len(verdict.regions), verdict.regions[0], len(set(verdict.regions))) == (28, "CH", 28)
+    assert {"DE", "FR", "MT", "HR"} < set(verdict.regions)
+    assert not {"GB", "NO", "EU", "GF"} & set(verdict.regions)
+    assert verdict.requested is not None
+    assert set(verdict.requested.regions) == EU
 
 
 def test_null_means_absent() -> None:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from worker.core.policy import Guard, Rule, Then, When
 from worker.core.routes import Route, TargetTemplate
+from worker.events.regions import EU
 from worker.settings import KafkaSettings, Settings, default_path, load
 from worker.settings_file import ConfigError
 from worker.settings_ports import GateSettings
@@ -317,6 +318,16 @@ def test_everything_a_rule_can_say(tmp_path: Path) -> None:
             ),
         ),
     )
+
+
+def test_eu_stands_for_its_members(tmp_path: Path) -> None:
+    text = with_rule("""
+        when: {regions: [EU, "U*"]}
+        then: {action: block_regions, for: 1h, regions: [CH, EU]}
+    """)
+    (rule,) = read(tmp_path, text).policy.rules
+    assert rule.when.regions == (*sorted(EU), "U*")
+    assert rule.then.regions == ("CH", *sorted(EU))
 
 
 def test_client_options_keep_their_types(tmp_path: Path) -> None:
@@ -673,8 +684,8 @@ MISTAKES: list[tuple[str, list[str]]] = [
         with_rule("then: {action: block_regions, for: 1h, regions: [NO, XX, de]}"),
         [
             'policy.rules[0].then.regions[0]: NO means true or false here; quote it ("NO")',
-            'policy.rules[0].then.regions[1]: "XX" is not a region (verdict, or codes of ISO 3166-1: DE)',
-            'policy.rules[0].then.regions[2]: "de" is not a region (verdict, or codes of ISO 3166-1: DE)',
+            'policy.rules[0].then.regions[1]: "XX" is not a region (verdict, or codes of ISO 3166-1: DE, EU)',
+            'policy.rules[0].then.regions[2]: "de" is not a region (verdict, or codes of ISO 3166-1: DE, EU)',
         ],
     ),
     (
@@ -703,7 +714,7 @@ MISTAKES: list[tuple[str, list[str]]] = [
             "policy.rules[0].when.categry: unknown key (did you mean category?)",
             'policy.rules[0].when.severity[0]: "hihg" is not a severity (low, medium, high, critical)',
             'policy.rules[0].when.origin: "robot" is not an origin (machine, human, order)',
-            'policy.rules[0].when.regions: "X*Y" is not a region (codes of ISO 3166-1: DE)',
+            'policy.rules[0].when.regions: "X*Y" is not a region (codes of ISO 3166-1: DE, EU)',
             'policy.rules[0].when.min_confidence: "2" is not a number from 0 to 1',
             "policy.rules[0].when.labels: expected a mapping, not a list",
         ],

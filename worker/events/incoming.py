@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
-from worker.events.regions import REGIONS
+from worker.events.regions import KNOWN, expand
 from worker.events.times import TimeIn
 from worker.words import Action, CommandName, Kind, Mode, Origin, Severity
 
@@ -18,8 +18,8 @@ CENTURY_S = 3_155_760_000
 
 
 def _region(code: str) -> str:
-    if code not in REGIONS:
-        raise PydanticCustomError("enum", "expected an ISO 3166-1 alpha-2 code in capitals")
+    if code not in KNOWN:
+        raise PydanticCustomError("enum", "expected an ISO 3166-1 alpha-2 code in capitals, or EU")
     return code
 
 
@@ -28,8 +28,11 @@ Name = Annotated[str, Field(min_length=1, max_length=512)]
 RegionCode = Annotated[
     str,
     AfterValidator(_region),
-    WithJsonSchema({"type": "string", "pattern": f"^({'|'.join(sorted(REGIONS))})$"}),
+    WithJsonSchema({"type": "string", "pattern": f"^({'|'.join(sorted(KNOWN))})$"}),
 ]
+
+
+Regions = Annotated[tuple[RegionCode, ...], AfterValidator(expand)]
 
 
 def _given(name: str) -> dict[str, Any]:
@@ -106,7 +109,7 @@ class Requested(Model):
     """For how long, in seconds from the decision; not together with ``until``."""
     until: TimeIn | None = None
     """Until when; not together with ``for_s``."""
-    regions: tuple[RegionCode, ...] = ()
+    regions: Regions = ()
     """Where it should hold, for a block of regions."""
 
     @model_validator(mode="after")
@@ -164,7 +167,7 @@ class Verdict(Model):
     """How sure the detector is, from 0 to 1."""
     origin: Origin = "machine"
     """Who says so; ``order`` (a legal order) overrules ``human``, which overrules ``machine``."""
-    regions: tuple[RegionCode, ...] = ()
+    regions: Regions = ()
     """Where it is a violation, for rules that block regions."""
     requested: Requested | None = None
     """What the upstream would like to be done."""

@@ -1,5 +1,7 @@
 """The countries and territories a region code may name."""
 
+from collections.abc import Iterable
+
 _CODES = """
 AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB BD BE BF BG BH BI BJ BL BM BN BO BQ BR BS BT BV BW BY
 BZ CA CC CD CF CG CH CI CK CL CM CN CO CR CU CV CW CX CY CZ DE DJ DK DM DO DZ EC EE EG EH ER ES ET FI FJ FK
@@ -12,3 +14,21 @@ TG TH TJ TK TL TM TN TO TR TT TV TW TZ UA UG UM US UY UZ VA VC VE VG VI VN VU WF
 
 REGIONS = frozenset(_CODES.split())
 """ISO 3166-1 alpha-2, officially assigned."""
+
+_MEMBERS = """
+AT BE BG CY CZ DE DK EE ES FI FR GR HR HU IE IT LT LU LV MT NL PL PT RO SE SI SK
+"""
+
+EU = frozenset(_MEMBERS.split())
+"""The member states of the European Union, without territories that have codes of their own (``GF``)."""
+
+KNOWN = REGIONS | {"EU"}
+"""What may be written where regions are named: ``EU`` (which ISO 3166-1 reserves) stands for its members."""
+
+
+def expand(codes: Iterable[str]) -> tuple[str, ...]:
+    """Return the regions that some codes name, each once, ``EU`` as its members."""
+    named: dict[str, None] = {}
+    for code in codes:
+        named.update(dict.fromkeys(sorted(EU) if code == "EU" else (code,)))
+    return tuple(named)
