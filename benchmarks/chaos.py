@@ -21,8 +21,10 @@ from typing import Any
 import yaml
 from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import ConfigResource, ConfigResourceType
+from kafka.errors import KafkaError
 
 from benchmarks.common import report
+from benchmarks.common.hanging import end_hanging
 from benchmarks.common.proxy import Proxy
 from benchmarks.common.troubles import CHANGES, SIMULATORS, Plan, Report, tell
 from tests.e2e.kafka import play
@@ -137,6 +139,13 @@ class Chaos:
         )
         admin.close()
 
+    def _operate(self) -> None:
+        """Do what an operator has to do beside the worker: end the transactions that hang."""
+        try:
+            self.report.hanging += end_hanging(self._broker.plain, self._stage.kafka.topics.values())
+        except KafkaError as error:  # it is only just coming back: at the next turn
+            self._say(f"the broker does not say what hangs ({type(error).__name__})")
+
     # -- vendors ---------------------------------------------------------------------------------------
 
     def vendor(self, rule: Mapping[str, Any], seconds: float) -> None:
@@ -208,6 +217,7 @@ class Chaos:
             next_at = max(time.monotonic(), next_at + self._random.uniform(*self._plan.pause))
             time.sleep(max(0.0, next_at - time.monotonic()))
             self._mend_vendors()
+            self._operate()
             self._say(f"{done}/{len(troubles)} {name}")
             deed()
             self.report.troubles[name] += 1
@@ -240,6 +250,7 @@ class Chaos:
             ):
                 break
             self._say(f"{len(found)} accounts are open after {time.monotonic() - began:.0f} s: {found[0]}")
+            self._operate()
             time.sleep(2)
         else:
             found = []

@@ -52,13 +52,17 @@ class Plan:
 
 @dataclass
 class Report:
-    """What was done and found. ``repeated``: each change made twice, and why; ``wrong``: what is amiss."""
+    """What was done and found. ``repeated``: each change made twice, and why; ``wrong``: what is amiss.
+
+    ``hanging``: the transactions that Kafka left open for an operator to end.
+    """
 
     events: int = 0
     results: int = 0
     troubles: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
     repeated: list[str] = field(default_factory=list)
+    hanging: list[str] = field(default_factory=list)
     recoveries: dict[str, list[Millis]] = field(default_factory=lambda: defaultdict(list))
 
 
@@ -66,6 +70,8 @@ def tell(found: Report) -> None:
     """Print a report."""
     for sentence in found.repeated:
         print(f"repeated: {sentence}")
+    for sentence in found.hanging:
+        print(f"a transaction hung: {sentence}")
     for sentence in found.wrong:
         print(f"WRONG: {sentence}")
     report.show("Troubles", ("what", "times"), sorted(found.troubles.items()))
@@ -77,6 +83,7 @@ def tell(found: Report) -> None:
         ("events", found.events),
         ("results", found.results),
         ("repeated changes", len(found.repeated)),
+        ("transactions that hung", len(found.hanging)),
         ("wrong", len(found.wrong)),
     ]
     report.show("Books", ("what", "number"), figures)

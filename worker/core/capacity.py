@@ -45,8 +45,8 @@ class Capacities:
     def __init__(self, accounts: Mapping[str, Sequence[Capacity]]) -> None:
         self._accounts = {name: tuple(them) for name, them in accounts.items()}
         self._ours: defaultdict[tuple[str, str], Counter[str]] = defaultdict(Counter)
-        self._others: defaultdict[tuple[str, str], dict[str, int]] = defaultdict(dict)
-        self._shown_at: dict[tuple[str, str, str], Millis] = {}
+        self._others: defaultdict[tuple[str, str], dict[str, tuple[int, Millis]]] = defaultdict(dict)
+        """How many places of a domain are not ours, and when a list showed so."""
 
     def change(self, before: Iterable[Place], after: Iterable[Place]) -> None:
         """Note that a stream's places are no longer those before but those after."""
@@ -63,8 +63,7 @@ class Capacities:
         for capacity in self._accounts.get(target.account, ()):
             if capacity.shown_by == operation:
                 key, domain = (target.account, capacity.name), _domain(capacity, target)
-                self._others[key][domain] = max(0, total - self._ours[key][domain])
-                self._shown_at[*key, domain] = now
+                self._others[key][domain] = max(0, total - self._ours[key][domain]), now
 
     def left(self, purpose: Purpose, target: Target, now: Millis) -> int | None:
         """Return how many more of what a purpose brings about a vendor takes; None: it names no limit.
@@ -90,7 +89,7 @@ class Capacities:
     def _used(self, account: str, capacity: Capacity, domain: str, since: Millis = 0) -> int:
         key = (account, capacity.name)
         ours = self._ours[key]
-        others = {name: n for name, n in self._others[key].items() if self._shown_at[*key, name] >= since}
+        others = {name: number for name, (number, at) in self._others[key].items() if at >= since}
         if capacity.per == "account":
             return ours.total() + sum(others.values())
         return ours[domain] + others.get(domain, 0)

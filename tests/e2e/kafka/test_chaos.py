@@ -13,8 +13,9 @@ from worker.sandbox.stage import Kafka
 pytestmark = pytest.mark.kafka
 
 SHORT = Plan(
-    seed=1, verdicts=600, kills=10, brokers=2, zombies=2, others=1, pause=(0.5, 1.5), away_s=0, refused_s=10
-)
+    seed=1, verdicts=600, kills=10, brokers=2, zombies=2, others=1, pause=(0.5, 1.5), away_s=0, refused_s=10,
+    patience_s=240,
+)  # fmt: skip
 BRIEF = Plan(
     seed=2, verdicts=150, kills=3, brokers=0, zombies=0, others=0, pause=(1.0, 2.0), away_s=0, refused_s=0,
     patience_s=20,
