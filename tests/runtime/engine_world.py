@@ -171,7 +171,7 @@ class World:
             self.accounts,
             self,
             self._send,
-            self.observed.append,
+            self.observed.extend,
             self.fatal.append,
             self.metrics,
             self.clock,

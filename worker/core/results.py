@@ -67,7 +67,7 @@ def result(
     """
     if terminal is None:
         terminal = outcome not in _NON_TERMINAL
-    target_id = None if target is None else target.id
+    target_id, shown = (None, None) if target is None else _named(target, _vendor(ctx, target))
     kind = "terminal" if terminal else f"{outcome} {nonce}"
     if hold is not None:
         action, until, regions, rule, hold_id = hold.action, hold.until, hold.regions, hold.rule, hold.id
@@ -77,7 +77,7 @@ def result(
         command_id=cause.command_id,
         stream=ResultStream(key=key, session_id=cause.session_id),
         tenant=cause.tenant,
-        target=None if target is None else _target(target, _vendor(ctx, target)),
+        target=shown,
         outcome=outcome,
         terminal=terminal,
         action=action,
@@ -119,8 +119,9 @@ def _vendor(ctx: Context, target: Target) -> str | None:
 
 
 @lru_cache(maxsize=10_000)
-def _target(target: Target, vendor: str | None) -> ResultTarget:
-    return ResultTarget(
+def _named(target: Target, vendor: str | None) -> tuple[str, ResultTarget]:
+    """Return a target's id, and the target as results show it."""
+    shown = ResultTarget(
         account=target.account,
         vendor=vendor,
         push_domain=target.push_domain,
@@ -128,6 +129,7 @@ def _target(target: Target, vendor: str | None) -> ResultTarget:
         app=target.app,
         stream=target.stream,
     )
+    return target.id, shown
 
 
 def _attempt(tried: Tried) -> Attempt:

@@ -6,7 +6,7 @@ caller. While a batch is being committed the next one gathers.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from queue import Empty, SimpleQueue
 from random import Random
@@ -68,7 +68,7 @@ class Engine:
         accounts: Accounts,
         log_of: Log,
         send: Callable[[Granted], None],
-        observe: Callable[[Result], None],
+        observe: Callable[[Sequence[Result]], None],
         fatal: Callable[[str], None],
         metrics: Metrics,
         clock: Clock,
@@ -194,15 +194,16 @@ class Engine:
     def _record(self, part: Partition, record: Any) -> None:
         now = self._clock.now()
         part.next_offset = record.offset + 1
-        batch = self._part(part)
         found = self._intake.read(part, record, self._log.partitions, now)
         if isinstance(found, Record):
-            batch.records.append(found)
+            self._part(part).records.append(found)
             self._steps += 1
         elif self._transactional or record.offset > part.state(found.stream_key).offset:
             place = f"{part.number}@{record.offset}"
             received = stream.Received(found.event, place, found.traceparent, record.offset)
             self._step(part, found.stream_key, received, now)
+        else:
+            self._part(part)  # it was applied before: only its offset is left to commit
 
     # -- steps -----------------------------------------------------------------------------------------
 
@@ -211,7 +212,7 @@ class Engine:
             self._take_up(part, key, now)
         state = part.state(key)
         step = stream.step(state, event, now, self.ctx)
-        self._accounts.capacities.change(part.take(key, step), part.places.get(key, ()))
+        self._accounts.capacities.change(part.take(key, step), step.places)
         batch = self._part(part)
         self._steps += 1
         for account, hold in step.placed:
@@ -270,8 +271,7 @@ class Engine:
     def _committed(self, message: Committed) -> None:
         self._submitted = False
         for part in message.batch.partitions.values():
-            for result in part.results:
-                self._observe(result)
+            self._observe(part.results)
         going, self._going = self._going, []
         for granted in going:
             if kept_back(granted, self.partitions, self.ctx.control, self._clock.now()):

@@ -10,6 +10,7 @@ is read in one loop; fetching, positions and transactions stay the library's.
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 from zlib import crc32
 
@@ -170,11 +171,17 @@ def encoded(record: Record, number: int) -> bytes:
         parts += (_NOTHING,) if content is None else (_varint(len(content)), content)
     parts.append(_varint(len(record.headers)))
     for name, content in record.headers:
-        raw = name.encode()
-        parts += (_varint(len(raw)), raw)
+        parts.append(_name(name))
         parts += (_NOTHING,) if content is None else (_varint(len(content)), content)
     body = b"".join(parts)
     return _varint(len(body)) + body
+
+
+@lru_cache(maxsize=256)
+def _name(name: str) -> bytes:
+    """Return a header's name with its length. Nearly every record has the same few."""
+    raw = name.encode()
+    return _varint(len(raw)) + raw
 
 
 _NOTHING = b"\1"

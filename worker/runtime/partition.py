@@ -68,8 +68,10 @@ class Partition:
         return state
 
     def take(self, key: str, step: Step) -> tuple[Place, ...]:
-        """Take a step's state as the stream's; written with the open batch; return its places before."""
-        before = self.places.get(key, ())
+        """Take a step's state as the stream's, written with the open batch; return the places it gives up.
+
+        Those it has afterwards are the step's; a quiet step leaves them as they are.
+        """
         if step.state is None:
             self.decoded.pop(key, None)
             self.raw.pop(key, None)
@@ -77,7 +79,8 @@ class Partition:
             self.decoded[key] = step.state
         self.unsealed.add(key)
         if step.quiet:
-            return before
+            return ()
+        before = self.places.get(key, ())
         if step.open == NOTHING_OPEN:
             self.opens.pop(key, None)
         else:
