@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from worker.core.broadcasts import is_over
 from worker.core.calls import reach
+from worker.core.drift import compared, reappeared, vanished
 from worker.core.holds import GRAIN, desired, end
 from worker.core.outcome import Facts
 from worker.core.state import Ban, Block, Check, Cut, Hold, Reading, UnderWay
@@ -34,6 +34,7 @@ def observed(turn: Turn, facts: Facts) -> None:
             turn.answer(ask, "observed", _sentence(reading.facts), reason="query", facts=reading.facts)
             asks = tuple(other for other in turn.state.asks if other is not ask)
             turn.state = replace(turn.state, asks=asks)
+            compared(turn, reading, "query")
         case "check":
             _checked(turn, reading.facts)
 
@@ -153,14 +154,16 @@ def _follow(turn: Turn, check: Check) -> None:
 def _check_ban(turn: Turn, facts: Facts, ban: Ban, *, last: bool) -> None:
     if facts.forbidden is False:
         if last or ban.shown:
-            _gone(turn, ban)
+            vanished(turn, "forbid", "check")
+            if not ban.shown:
+                turn.retry_at_reconcile()
         return
     if facts.forbidden and not ban.shown:
         turn.state = replace(turn.state, ban=(ban := replace(ban, shown=True)))
     if facts.live:
         began = facts.live_since
         if (began is not None and began > ban.since) or last:
-            _reappeared(turn)
+            reappeared(turn)
         return
     if facts.forbidden is None and (facts.live is None or "read_forbid" in turn.serves):
         return
@@ -176,62 +179,23 @@ def _check_ban(turn: Turn, facts: Facts, ban: Ban, *, last: bool) -> None:
     turn.each(lambda hold: _verified(turn, hold, "forbid", detail))
 
 
-def _unverified(turn: Turn, action: str) -> bool:
-    return any(hold.phase == "applied" and hold.action == action for hold in turn.state.holds)
-
-
 def _verified(turn: Turn, hold: Hold, action: str, detail: str) -> Hold:
-    if hold.phase != "applied" or hold.action != action:
+    if hold.action != action or not (hold.phase == "applied" or hold.lost):
         return hold
-    return turn.tell(hold, "verified", detail, reason="policy", verified_at=turn.now)
-
-
-def _gone(turn: Turn, ban: Ban) -> None:
-    """Take back what the vendor does not have: it never took hold (says the last check), or vanished."""
-    told = False
-
-    def change(hold: Hold) -> Hold:
-        nonlocal told
-        if hold.action != "forbid" or hold.phase != "closed" or told or not hold.active or hold.covered:
-            return hold
-        told = True
-        return turn.tell(hold, "drifted", "The vendor no longer had it; it is applied again.", reason="check")
-
-    if not _unverified(turn, "forbid"):
-        turn.each(change)
-    turn.state = replace(turn.state, ban=None)
-    if not ban.shown:
-        turn.retry_at_reconcile()
-
-
-def _reappeared(turn: Turn) -> None:
-    """Live again although forbidden: cut and forbid again, within the policy's limit."""
-    state, policy, now = turn.state, turn.ctx.policy, turn.now
-    recent = tuple(at for at in state.recuts if at > now - policy.recut_within)
-    limited = len(recent) >= policy.recut_limit
-    told = False
-
-    def change(hold: Hold) -> Hold:
-        nonlocal told
-        if told or hold.action != "forbid" or not hold.active or hold.covered or is_over(turn, hold):
-            return hold
-        told = True
-        if limited:
-            return turn.tell(hold, "reappeared", "It is live again; the limit is reached.", reason="limit")
-        return turn.tell(hold, "reappeared", "It is live again; it is forbidden again.", reason="live")
-
-    turn.each(change)
-    if not limited and state.ban is not None:
-        ban = replace(state.ban, sure=False, live=True)
-        turn.state = replace(turn.state, ban=ban, recuts=(*recent, now))
+    if not hold.lost:
+        return turn.tell(hold, "verified", detail, reason="policy", verified_at=turn.now)
+    hold = turn.tell(hold, "verified", detail, terminal=False, reason="drift", verified_at=turn.now)
+    return replace(hold, lost=False)
 
 
 def _check_block(turn: Turn, facts: Facts, block: Block, *, last: bool) -> None:
     if set(block.regions) <= set(facts.regions or ()):
+        turn.state = replace(turn.state, block=replace(block, shown=True))
         turn.each(lambda hold: _verified(turn, hold, "block_regions", "The vendor's answer shows it."))
-    elif last or facts.gave_up:
-        turn.state = replace(turn.state, block=None)
-        turn.retry_at_reconcile()
+    elif last or facts.gave_up or block.shown:
+        vanished(turn, "block_regions", "check", facts.regions or ())
+        if facts.gave_up or not block.shown:
+            turn.retry_at_reconcile()
 
 
 def _check_cut(turn: Turn, facts: Facts, hold: Hold, *, last: bool) -> Hold | None:

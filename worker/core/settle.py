@@ -222,6 +222,9 @@ def _bring_into_force(turn: Turn, hold: Hold) -> Hold | None:
         detail = "It failed before; now the vendor acknowledged it."
         hold = turn.tell(hold, "applied", detail, terminal=False, reason="reconcile")
         return replace(hold, gave_up=None)
+    if hold.lost and turn.state.check is None:
+        detail = "The vendor had lost it; it is in force again."
+        return replace(turn.tell(hold, "applied", detail, terminal=False, reason="drift"), lost=False)
     if hold.covered and not any(
         other.id != hold.id and other.active and not other.covered and _stands_before(turn, other, hold)
         for other in turn.state.holds

@@ -71,8 +71,9 @@ class Hold:
     not come into force itself. ``moved``: the stream came here while it was demanded elsewhere, and it has
     not come into force here. ``over``: the broadcast it is bound to has ended. ``humans``: what humans did
     about it, as sentences. ``told`` counts its non-terminal results. ``seq``: its number at its target.
-    ``gave_up``: the target's ``seq`` when it was given up; its next success is told. ``guard`` parked it,
-    and ``ruled`` is the moment of the last ruling about that guard then: a later one is about this hold too.
+    ``gave_up``: the target's ``seq`` when it was given up; its next success is told. ``lost``: the vendor
+    lost it after its terminal result; its return is told. ``guard`` parked it, and ``ruled`` is the moment of
+    the last ruling about that guard then: a later one is about this hold too.
     """
 
     id: str
@@ -99,6 +100,7 @@ class Hold:
     called_at: Millis | None = None
     answered_at: Millis | None = None
     gave_up: int | None = None
+    lost: bool = False
     told: int = 0
     guard: str | None = None
     ruled: Millis = 0
@@ -150,13 +152,17 @@ class Ban:
 
 @value()
 class Block:
-    """These regions are blocked at the vendor until then; ``clamped``, ``sure`` and ``seq`` as in Ban."""
+    """These regions are blocked at the vendor until then.
+
+    ``clamped``, ``sure``, ``shown`` and ``seq`` as in Ban.
+    """
 
     regions: tuple[str, ...]
     until: Millis | None
     since: Millis
     clamped: bool = False
     sure: bool = True
+    shown: bool = False
     seq: int = 0
 
 

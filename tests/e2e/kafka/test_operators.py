@@ -211,6 +211,15 @@ def test_reconcile_shows_what_the_vendors_lists_say_otherwise_and_changes_nothin
     wait_for(lambda: queried(theatre), 20, "the worker has looked at the stream")
     (told,) = queried(theatre)
     assert told["observed"]["forbidden"] is False
+    wait_for(lambda: "drifted" in outcomes(theatre), 20, "it is told as lost")
+    wait_for(lambda: outcomes(theatre)[-1] == "verified", 20, "it is applied again")
+    shown = cli("reconcile", "--config", config(theatre), "--account", "hw")
+    assert [line for line in shown.splitlines() if "hw/star" in line] == []
+
+
+def outcomes(theatre: Stage) -> list[str]:
+    """Return what was told of the stream that is forbidden for good."""
+    return [one["outcome"] for one in theatre.results() if one["verdict_id"] == "v-minors"]
 
 
 def queried(theatre: Stage) -> list[dict[str, Any]]:
