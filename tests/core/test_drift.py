@@ -72,7 +72,7 @@ def test_a_region_block_that_a_query_does_not_find_is_applied_again_and_verified
     vendor.regions = ()
     m.command("query")
     assert said(m.run()) == [("c2", "observed*"), ("v1", "drifted")]
-    assert vendor.regions == block(m).regions == ("DE", "FR")
+    assert vendor.blocked == block(m).regions == ("DE", "FR")
     assert said(m.wait(MINUTE)) == [("v1", "verified")]
 
 
@@ -93,11 +93,11 @@ def test_only_the_demand_whose_regions_are_open_is_told() -> None:
     m.verdict("gambling", regions=["FR"])
     m.run()
     m.wait(MINUTE)
-    assert vendor.regions == ("DE", "FR")
+    assert vendor.blocked == ("DE", "FR")
     vendor.regions = ("DE",)
     m.command("query")
     assert said(m.run()) == [("c3", "observed*"), ("v2", "drifted")]
-    assert vendor.regions == ("DE", "FR")
+    assert vendor.blocked == ("DE", "FR")
 
 
 def test_what_is_left_of_a_block_is_lifted_when_its_demand_goes_away() -> None:
@@ -110,7 +110,7 @@ def test_what_is_left_of_a_block_is_lifted_when_its_demand_goes_away() -> None:
     assert block(m).regions == ("DE",)
     m.command("release")
     m.run()
-    assert vendor.regions == ()
+    assert vendor.blocked == ()
 
 
 def test_an_end_that_was_moved_at_the_vendor_is_moved_back() -> None:
@@ -138,7 +138,7 @@ def test_the_end_of_somebody_elses_ban_is_taken_as_it_is() -> None:
     vendor.banned_until = None
     m.command("query")
     assert said(m.run())[-1] == ("v1", "drifted")
-    assert (vendor.banned_until, ban(m).ours) == (NOW + HOUR, True)
+    assert (ban(m).until, ban(m).ours, purposes(m.calls)[-1]) == (NOW + HOUR, True, "forbid")
 
 
 def test_the_end_of_a_block_that_was_moved_is_moved_back() -> None:
@@ -153,7 +153,7 @@ def test_the_end_of_a_block_that_was_moved_is_moved_back() -> None:
     m.answer, vendor.regions_until = answer, NOW + HOUR
     m.command("query")
     m.run()
-    assert (vendor.regions, vendor.regions_until) == (("DE",), until)
+    assert (vendor.blocked, vendor.regions_until) == (("DE",), until)
 
 
 def test_a_stream_that_a_query_shows_live_again_is_forbidden_again() -> None:
@@ -249,7 +249,7 @@ def test_a_block_that_was_shown_and_is_gone_is_told_and_applied_again_at_once() 
     assert said(m.wait(6 * SECOND)) == [("v1", "verified*")]
     vendor.regions = ()
     assert said(m.wait(MINUTE)) == [("v1", "drifted"), ("v1", "verified")]
-    assert vendor.regions == ("DE",)
+    assert vendor.blocked == ("DE",)
 
 
 def test_a_block_that_never_showed_has_failed_and_is_not_told_as_lost() -> None:
