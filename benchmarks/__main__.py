@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-PROGRAMS = ("accept", "caller", "flood", "bad_deploy", "memory", "steady", "latency")
+PROGRAMS = ("accept", "caller", "flood", "bad_deploy", "memory", "steady", "latency", "soak")
 
 
 def main() -> int:

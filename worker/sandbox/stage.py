@@ -333,6 +333,10 @@ class Stage:
         body = {"domain": PUSH, "app": APP, "stream": stream, "reconnects_after_ms": reconnects_after}
         self._tell(vendor, "publish", body)
 
+    def go_off(self, vendor: str, stream: str) -> None:
+        """End an encoder at a vendor."""
+        self._tell(vendor, "unpublish", {"domain": PUSH, "app": APP, "stream": stream})
+
     def meddle(self, vendor: str, what: Literal["ban", "lift"], stream: str, **more: Millis) -> None:
         """Change what a vendor has in force behind the worker's back."""
         self._tell(vendor, what, {"domain": PUSH, "app": APP, "stream": stream, **more})
