@@ -1,9 +1,9 @@
 # The worker as an image: docker build -t moderation-worker .
-# With --build-arg EXTRAS=sandbox it can run the demo too; BASE takes any image with Python 3.11 or newer.
+# With --build-arg EXTRAS=redis,sandbox it can run the demo too; BASE takes any image with Python 3.11 or newer.
 ARG BASE=python:3.13-slim
 
 FROM ${BASE} AS build
-ARG EXTRAS=""
+ARG EXTRAS="redis"
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
 COPY constraints.txt pyproject.toml README.md LICENSE ./

@@ -73,5 +73,5 @@ $(VENV)/demo.stamp: $(VENV)/pip.stamp pyproject.toml
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/pip.stamp pyproject.toml
-	$(PIP) $(EDITABLE) '.[sandbox]' --group dev
+	$(PIP) $(EDITABLE) '.[sandbox,redis]' --group dev
 	@touch $@

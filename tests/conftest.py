@@ -31,6 +31,7 @@ MISSING: Mapping[str, Callable[[], list[str]]] = {
     "kafka": lambda: tools("java", "mvn"),
     "sandbox": lambda: modules("confluent_kafka", "aiohttp", "rich"),
     "media": lambda: tools("nginx", "ffmpeg") + files("/usr/lib/nginx/modules/ngx_rtmp_module.so"),
+    "store": lambda: tools("redis-server") + modules("redis"),
     "chart": lambda: modules("helm_python", "kubernetes_validate") + tools("hadolint"),
     "sdk": lambda: modules("alibabacloud_live20161101", "huaweicloudsdkiam", "huaweicloudsdklive", "wangsu"),
 }

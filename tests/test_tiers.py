@@ -12,7 +12,7 @@ CONFTEST = Path(__file__).parent / "conftest.py"
 CONFIG = """
 [tool.pytest.ini_options]
 addopts = ["-p", "no:cacheprovider", "-ra", "--strict-markers"]
-markers = ["kafka: x", "media: x", "sandbox: x", "chart: x", "sdk: x"]
+markers = ["kafka: x", "media: x", "store: x", "sandbox: x", "chart: x", "sdk: x"]
 """
 WITHOUT_HELM = """
 import sys
