@@ -46,7 +46,7 @@ def waits(one: Machine, *others: StreamState) -> list[Waiting]:
 
 def explained(one: Machine) -> Explained:
     assert one.state is not None
-    return explain(one.state.key, one.state, [], around(one, one.state), one.now, Lines("c.yaml"))
+    return explain(one.state, [], around(one, one.state), one.now, Lines("c.yaml"))
 
 
 @pytest.mark.parametrize(
@@ -197,6 +197,6 @@ def test_a_demand_that_was_given_up_waits_for_the_next_reconciliation() -> None:
 
 def test_a_stream_of_which_nothing_is_remembered() -> None:
     one = machine()
-    found = explain("k", None, [], around(one), NOW, Lines(None))
+    found = explain(StreamState("k"), [], around(one), NOW, Lines(None))
     assert found == Explained("k", None, (), (), (), ())
     assert as_text(found, NOW, Lines(None)).startswith("Nothing is known of k: ")

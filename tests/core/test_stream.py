@@ -736,6 +736,48 @@ def test_release_of_one_hold_leaves_the_other() -> None:
     assert purposes(m.calls) == ["forbid"]
 
 
+@pytest.mark.parametrize("vendor", ["moves the end", "bans anew", "lifts first"])
+def test_a_release_is_answered_once_the_end_is_that_of_what_is_left(vendor: str) -> None:
+    m = Machine({"hw": AccountView("test", FULL)})
+    if vendor != "moves the end":
+        m = Machine({"hw": serving("forbid", "lift")})
+    if vendor == "lifts first":  # it takes a ban only where it has none
+        m.answer = lambda call: (
+            AlreadySo() if call.purpose == "forbid" and "forbid" in purposes(m.calls[:-1][-1:]) else Done()
+        )
+    m.verdict(verdict_id="short")
+    m.run()
+    m.verdict("minors", verdict_id="long")
+    m.run()
+    assert m.command("release", holds=[hold_of(m, "long")]) == []
+    made = len(m.calls)
+    (told,) = m.run()
+    assert (told.command_id, told.outcome) == ("c3", "released")
+    assert "another demand" in told.detail
+    assert told.attempts[-1].operation in {call.operation for call in m.calls[made:]}
+    moved = {
+        "moves the end": ["move_end"],
+        "bans anew": ["forbid"],
+        "lifts first": ["forbid", "lift", "forbid"],
+    }
+    assert purposes(m.calls[made:]) == moved[vendor]
+
+
+def test_a_release_fails_where_the_vendor_refuses_to_move_the_end_and_it_is_tried_again() -> None:
+    m = Machine()
+    m.verdict("violence", verdict_id="short")
+    m.run()
+    m.verdict("minors", verdict_id="long")
+    m.run()
+    m.command("release", holds=[hold_of(m, "long")])
+    m.answer = lambda _: Refused("vendor")
+    assert said(m.run()) == [("c3", "failed*")]
+    m.answer = lambda _: Done()
+    m.now += POLICY.reconcile or 0
+    assert m.run() == []
+    assert purposes(m.calls)[-2:] == ["move_end", "move_end"]
+
+
 def test_release_before_it_was_applied_cancels() -> None:
     m = Machine()
     m.verdict()

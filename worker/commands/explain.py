@@ -36,21 +36,21 @@ def _explain(arguments: argparse.Namespace) -> int:
     from worker.commands.parts.topic_reader import TopicReader
     from worker.commands.parts.waiting import Lines
     from worker.core.control import gather
-    from worker.core.state import decode
+    from worker.core.state import StreamState, decode
 
     key: str = arguments.stream_key
     with brokers(settings.kafka), Progress() as progress, TopicReader(settings.kafka, progress) as reader:
         states = evidence.read_states(reader, settings, key)
         at = now()
         raw = states.raw.get(key.encode())
-        state = decode(raw[0]) if raw is not None else None
-        holds = [hold for target in state.targets.values() for hold in target.holds] if state else []
+        state = decode(raw[0]) if raw is not None else StreamState(key)
+        holds = [hold for target in state.targets.values() for hold in target.holds]
         since = min([at - DAY, *(hold.placed_at - DAY // 24 for hold in holds)])
         since = since if arguments.since is None else arguments.since
-        history = evidence.read_history(reader, settings, key, since)
+        history = evidence.read_history(reader, settings, state, since)
         control = gather(scopes(reader, settings.kafka).items())
         around = evidence.around(settings, states, state, control, at)
     lines = Lines(arguments.config)
-    explained = explaining.explain(key, state, history, around, at, lines)
+    explained = explaining.explain(state, history, around, at, lines)
     print(explaining.as_json(explained) if arguments.json else story.as_text(explained, since, lines))
     return OK

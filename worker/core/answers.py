@@ -12,6 +12,7 @@
 from dataclasses import replace
 from typing import assert_never
 
+from worker.core.asks import MOVES
 from worker.core.holds import end, in_force
 from worker.core.outcome import (
     AlreadySo,
@@ -292,7 +293,8 @@ def _fail(turn: Turn, call: UnderWay, error: ErrorClass, detail: str, reason: st
         turn.state = replace(turn.state, retry_at=turn.now)  # what came later is still to be tried
     if call.purpose == "cut":
         return
-    opens = call.purpose in ("lift", "unblock_regions", "block_regions")
+    moves = call.purpose in MOVES and turn.state.ban is not None
+    opens = moves or call.purpose in ("unblock_regions", "block_regions")
     refused = ("release", "extend") if opens else ("extend",)
     for ask in turn.state.asks:
         if ask.kind in refused:

@@ -3,10 +3,13 @@
 from dataclasses import replace
 
 from worker.core.calls import to_lift
-from worker.core.holds import desired, end, in_force
+from worker.core.holds import GRAIN, desired, end, in_force
 from worker.core.state import Ask
 from worker.core.turn import Turn
-from worker.words import ErrorClass
+from worker.words import ErrorClass, Purpose
+
+MOVES: frozenset[Purpose] = frozenset({"move_end", "forbid", "lift"})
+"""What moves the end of a ban that is in force; some vendors take it only anew."""
 
 
 def give_up_queries(turn: Turn) -> None:
@@ -32,12 +35,16 @@ def answer_releases(turn: Turn) -> None:
         return
     state = turn.state
     doubtful = state.reading is not None and state.reading.why in ("cut", "forbid")
-    if doubtful or _too_wide(turn) or any(purpose in turn.serves for purpose in to_lift(state, turn.now)):
+    if doubtful or _too_wide(turn) or _too_long(turn):
+        return
+    if any(purpose in turn.serves for purpose in to_lift(state, turn.now)):
         return
     closed = any(in_force(state, hold, turn.now) for hold in state.holds if hold.active)
     left = "nothing is in force any more"
     if closed:
         left = "another demand keeps the target closed"
+    elif desired(state.holds, turn.now).leads:
+        left = "another demand is still to be met"
     elif state.ban is not None and not state.ban.ours:
         left = "a ban that is not ours keeps the target closed"
     for ask in state.asks:
@@ -56,6 +63,15 @@ def _too_wide(turn: Turn) -> bool:
     """Whether regions are blocked that only the released demand asked for."""
     want, block = desired(turn.state.holds, turn.now), turn.state.block
     return bool(want.regions) and block is not None and not set(block.regions) <= set(want.regions)
+
+
+def _too_long(turn: Turn) -> bool:
+    """Whether a ban of ours ends later than what is left demands, and its end is about to be moved."""
+    want, ban = desired(turn.state.holds, turn.now), turn.state.ban
+    if not want.forbid or ban is None or not ban.ours or end(ban.until) <= end(want.until) + GRAIN:
+        return False
+    moves = turn.need()
+    return moves is not None and moves.purpose in MOVES
 
 
 def _by(ask: Ask) -> str:

@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 import yaml
 
-from tests.e2e.kafka import play
+from tests.e2e.kafka import play, tour
 from tests.e2e.kafka.test_commands import answered, cli
 from tests.e2e.playing import verdict, wait_for
 from tests.kafka.apache import Broker
@@ -96,7 +96,7 @@ def test_explain_tells_what_is_in_force_and_the_way_there(theatre: Stage) -> Non
         "not minors: category is nudity, not minors",
         "rule nudity matches",
         "hw: v-nudity applied forbid until",
-        "request 1 at",
+        "hw: block (ban) -> 204 done in",
     ):
         assert line in story
     story = story[story.index("What happened") :]
@@ -120,6 +120,7 @@ def test_explain_tells_the_place_in_a_quota_s_queue(theatre: Stage) -> None:
     assert (wait["why"], wait["quota"], wait["ahead"]) == ("quota", "forbid", 3)
     assert 0 < wait["about_ms"] <= 4 * 600_000
     assert "waits for quota of ali/forbid, 3 ahead, about" in wait["detail"]
+    tour.shows("queue", cli("explain", "--config", config(theatre), QUEUE[6]), config(theatre))
 
 
 def test_backtest_tells_what_another_policy_would_have_done(theatre: Stage, tmp_path: Path) -> None:

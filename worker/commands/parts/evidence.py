@@ -65,13 +65,11 @@ def read_all_states(reader: TopicReader, settings: Settings) -> tuple[list[Strea
     return [decode(value) for value in raw.values()], [decode_ledger(value) for value in ledgers.values()]
 
 
-def around(
-    settings: Settings, states: States, state: StreamState | None, control: Control, now: Millis
-) -> Around:
+def around(settings: Settings, states: States, state: StreamState, control: Control, now: Millis) -> Around:
     """Return what the stream's waiting depends on; its neighbours only if it needs a call now."""
     ctx = replace(planning.context(settings), control=control)
     specs = {name: vendors.load_spec(one.account.vendor) for name, one in settings.accounts.items()}
-    wanted = [need(target, now, ctx) for target in state.targets.values()] if state is not None else []
+    wanted = [need(target, now, ctx) for target in state.targets.values()]
     streams: list[StreamState] = []
     if any(one is not None and one.not_before <= now for one in wanted):
         streams = [decode(value) for value, headers in states.raw.values() if due(headers)[0] == 0]
@@ -86,8 +84,9 @@ def around(
     )
 
 
-def read_history(reader: TopicReader, settings: Settings, key: str, since: Millis) -> list[Entry]:
+def read_history(reader: TopicReader, settings: Settings, state: StreamState, since: Millis) -> list[Entry]:
     """Return what was published about a stream since some moment, with the rules its verdicts met."""
+    key = state.key
     verdicts: dict[str, Verdict] = {}
     entries: list[Entry] = []
     for record in _of_home(reader, settings.kafka.topics.verdicts, settings, key, since):
@@ -101,7 +100,7 @@ def read_history(reader: TopicReader, settings: Settings, key: str, since: Milli
         for record in _of_home(reader, settings.kafka.topics.results, settings, key, since)
         if record.key == key.encode()
     ]
-    return list(with_looks(entries, settings.policy, verdicts))
+    return list(with_looks(entries, state, settings.policy, verdicts))
 
 
 def _of_home(reader: TopicReader, topic: str, settings: Settings, key: str, since: Millis) -> Iterator[Any]:

@@ -112,26 +112,24 @@ def as_json(explained: Explained) -> str:
 
 
 def explain(
-    key: str,
-    state: StreamState | None,
+    state: StreamState,
     history: Sequence[Entry],
     around: Around,
     now: Millis,
     lines: Lines,
 ) -> Explained:
-    """Put it together. ``state`` None: nothing is remembered of the stream."""
-    known = state or StreamState(key)
-    session = known.session
+    """Put it together. ``history``: what was published, in any order."""
+    session = state.session
     return Explained(
-        stream=key,
+        stream=state.key,
         session=ShownSession(session.id, session.started_at) if session else None,
-        in_force=tuple(_in_force(target, around, now) for target in known.targets.values()),
+        in_force=tuple(_in_force(target, around, now) for target in state.targets.values()),
         holds=tuple(
-            _hold(hold, target, around, key, now, lines)
-            for target in known.targets.values()
+            _hold(hold, target, around, state.key, now, lines)
+            for target in state.targets.values()
             for hold in target.holds
         ),
-        waiting=tuple(waiting(known, around, now, lines)),
+        waiting=tuple(waiting(state, around, now, lines)),
         history=tuple(sorted(history, key=lambda entry: (entry.at, entry.kind == "result"))),
     )
 
@@ -248,13 +246,24 @@ def result_entry(data: Json) -> Entry:
     return Entry(parse_rfc3339(data.get("at")), "result", data)
 
 
-def with_looks(entries: Iterable[Entry], policy: Policy, verdicts: Mapping[str, Verdict]) -> Iterator[Entry]:
-    """Add to each verdict the rules it met, where its results name the configured policy's version."""
+def with_looks(
+    entries: Iterable[Entry], state: StreamState, policy: Policy, verdicts: Mapping[str, Verdict]
+) -> Iterator[Entry]:
+    """Add to each verdict the rules it met, where the policy that decided it is the configured one.
+
+    Whether a policy did, its demands and results tell: a verdict that is stale, or of a broadcast that is
+    over, meets no rule.
+    """
     kept = list(entries)
-    versions = {
+    holds = (hold for target in state.targets.values() for hold in target.holds)
+    versions: dict[str | None, str | None] = {
+        hold.cause.verdict_id: hold.cause.policy_version for hold in holds
+    }
+    versions |= {
         entry.data["verdict_id"]: entry.data.get("policy_version")
         for entry in kept
         if entry.kind == "result" and entry.data.get("verdict_id")
+        if entry.data.get("rule") or entry.data["outcome"] == "no_action"
     }
     for entry in kept:
         name = entry.data.get("verdict_id")

@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from worker.commands.parts.explaining import Entry, Explained, InForce, ShownHold
-from worker.commands.parts.waiting import Lines, Waiting
+from worker.commands.parts.explaining import Entry, Explained, InForce, Json, ShownHold
+from worker.commands.parts.waiting import PURPOSES, Lines, Waiting
 from worker.core.reasons import Look
-from worker.events.times import format_rfc3339
+from worker.events.times import format_rfc3339, parse_rfc3339
+from worker.vendors import load_spec, vendor_names
 from worker.words import Millis
 
 _DATE, _TIME = slice(0, 10), slice(11, 23)
@@ -100,21 +101,37 @@ def _lifts(explained: Explained, lines: Lines) -> list[str]:
 
 
 def _story(history: Sequence[Entry]) -> Iterator[str]:
-    day = ""
+    """Yield what happened, in its order: a request that a result tells of stands where it was made."""
     told: set[tuple[Any, ...]] = set()
-    for entry in history:
-        at = format_rfc3339(entry.at)
-        if at[_DATE] != day:
-            day = at[_DATE]
+    moments = [moment for entry in history for moment in _moments(entry, told)]
+    day = ""
+    for at, _, (first, *more) in sorted(moments, key=lambda moment: moment[:2]):
+        stamp = format_rfc3339(at)
+        if stamp[_DATE] != day:
+            day = stamp[_DATE]
             yield day
-        clock = at[_TIME].rstrip("Z")
-        first, *more = _RENDER[entry.kind](entry, told)
-        yield f"  {clock:<12}  {first}"
+        yield f"  {stamp[_TIME].rstrip('Z'):<12}  {first}"
         yield from (f"  {'':<12}  {line}" for line in more)
 
 
-def _verdict(entry: Entry, _told: set[tuple[Any, ...]]) -> Iterator[str]:
-    data = entry.data
+_Moment = tuple[Millis, int, list[str]]
+"""When, what comes first of several at one time, and the lines that tell it."""
+
+
+def _moments(entry: Entry, told: set[tuple[Any, ...]]) -> Iterator[_Moment]:
+    if entry.kind != "result":
+        yield entry.at, 0, list(_RENDER[entry.kind](entry.data, entry.looked_at))
+        return
+    target = entry.data.get("target") or {}
+    for tried in entry.data.get("attempts") or ():
+        name = (tuple(target.values()), tried["operation"], tried["at"], tried["n"])
+        if name not in told:  # results repeat what those before them told
+            told.add(name)
+            yield parse_rfc3339(tried["at"]), 1, [_request(tried, target)]
+    yield entry.at, 2, list(_result(entry.data, target))
+
+
+def _verdict(data: Json, looked_at: Sequence[Look] | None) -> Iterator[str]:
     kind = data.get("kind") or "violation"
     words = [str(data["category"])] if data.get("category") else []
     if kind == "withdraw":
@@ -132,7 +149,7 @@ def _verdict(entry: Entry, _told: set[tuple[Any, ...]]) -> Iterator[str]:
     session = (data.get("stream") or {}).get("session") or {}
     broadcast = f" of broadcast {session['id']}" if session.get("id") else ""
     yield f"verdict {data['verdict_id']}{broadcast} ({', '.join(words)}){said}"
-    yield from decision(entry.looked_at)
+    yield from decision(looked_at)
 
 
 def decision(looked_at: Sequence[Look] | None) -> Iterator[str]:
@@ -148,24 +165,41 @@ def decision(looked_at: Sequence[Look] | None) -> Iterator[str]:
     yield from (f"      not {look.rule}: {look.why}" for look in losers)
 
 
-def _command(entry: Entry, _told: set[tuple[Any, ...]]) -> Iterator[str]:
-    data = entry.data
+def _command(data: Json, _: object) -> Iterator[str]:
     holds = f" of {', '.join(data['holds'])}" if data.get("holds") else ""
     until = f" until {data['until']}" if data.get("until") else ""
     said = f': "{data["reason"]}"' if data.get("reason") else ""
     yield f"{data.get('command')}{holds}{until} by {data.get('by')} ({data['command_id']}){said}"
 
 
-def _stream_event(entry: Entry, _told: set[tuple[Any, ...]]) -> Iterator[str]:
-    session = (entry.data.get("stream") or {}).get("session") or {}
-    yield f"broadcast {session.get('id', 'without a name')} {entry.data['stream_event']}"
+def _stream_event(data: Json, _: object) -> Iterator[str]:
+    session = (data.get("stream") or {}).get("session") or {}
+    yield f"broadcast {session.get('id', 'without a name')} {data['stream_event']}"
 
 
-def _result(entry: Entry, told: set[tuple[Any, ...]]) -> Iterator[str]:
-    data = entry.data
-    target = data.get("target") or {}
+def _request(tried: Json, target: Json) -> str:
+    """Return a request, what it was for and what came of it in a line."""
+    account, operation, outcome = target["account"], tried["operation"], tried["outcome"]
+    length = f"{tried['duration_ms']} ms" if tried.get("duration_ms") is not None else None
+    if tried.get("http_status") is None and outcome == "unknown":
+        answer = f"unknown: no answer{f' after {length}' if length else ''}, it may have happened"
+    elif tried.get("http_status") is None and outcome == "unreachable":
+        answer = "unreachable: nothing was sent"
+    else:
+        code = (str(tried[name]) for name in ("http_status", "vendor_code") if tried.get(name))
+        answer = " ".join([*code, outcome, *([f"in {length}"] if length else [])])
+    return f"{account}: {operation}{_purpose(operation, target.get('vendor'))} -> {answer}"
+
+
+def _purpose(operation: str, vendor: str | None) -> str:
+    """Return what an operation is for, as far as this installation knows the vendor."""
+    spec = load_spec(vendor) if vendor in vendor_names() else None
+    serves = spec.operations[operation].serves if spec and operation in spec.operations else ()
+    return f" ({' or '.join(PURPOSES[each] for each in serves)})" if serves else ""
+
+
+def _result(data: Json, target: Json) -> Iterator[str]:
     where = f"{target['account']}: " if target else ""
-    requests = [line for tried in data.get("attempts") or () if (line := _tried(tried, target, told))]
     action = data.get("action")
     what = f" {action}" if action not in {None, "none"} else ""
     if action in {"forbid", "block_regions"} and data["outcome"] not in {"failed", "released", "duplicate"}:
@@ -175,28 +209,13 @@ def _result(entry: Entry, told: set[tuple[Any, ...]]) -> Iterator[str]:
     error = f" [{data['error']['class']}]" if data.get("error") else ""
     answer = data.get("verdict_id") or data.get("command_id")
     yield f"{where}{answer} {data['outcome']}{what}{regions}{because}{error}"
-    yield from (f"    {line}" for line in requests)
     rule = f" (rule {data['rule']}, policy {data['policy_version']})" if data.get("rule") else ""
     if data.get("detail"):
-        yield f"    {data['detail']}{rule}"
+        detail = data["detail"]
+        yield f"    {detail[0].upper()}{detail[1:]}{rule}"
 
 
-def _tried(tried: Mapping[str, Any], target: Mapping[str, Any], told: set[tuple[Any, ...]]) -> str:
-    """Return a request in a line; nothing where it was told already, as results repeat it."""
-    name = (tuple(target.values()), tried["operation"], tried["at"], tried["n"])
-    if name in told:
-        return ""
-    told.add(name)
-    status = f" {tried['http_status']}" if tried.get("http_status") is not None else ""
-    code = f" {tried['vendor_code']}" if tried.get("vendor_code") else ""
-    length = f" in {tried['duration_ms']} ms" if tried.get("duration_ms") is not None else ""
-    clock = tried["at"][_TIME].rstrip("Z")
-    return (
-        f"request {tried['n']} at {clock}: {tried['operation']} ->{status}{code} {tried['outcome']}{length}"
-    )
-
-
-_RENDER = {"verdict": _verdict, "command": _command, "stream_event": _stream_event, "result": _result}
+_RENDER = {"verdict": _verdict, "command": _command, "stream_event": _stream_event}
 
 
 def _where(account: str, domain: str | None, app: str) -> str:
