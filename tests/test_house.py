@@ -70,9 +70,15 @@ def python(path: str, *folders: str) -> bool:
     return path.endswith(".py") and path.startswith(tuple(f"{folder}/" for folder in folders))
 
 
+@cache
+def nodes(text: str) -> tuple[ast.AST, ...]:
+    """Return everything in a Python text."""
+    return tuple(ast.walk(ast.parse(text)))
+
+
 def modules(text: str) -> Iterator[str]:
     """Yield the modules that a Python text imports, wherever the import stands."""
-    for node in ast.walk(ast.parse(text)):
+    for node in nodes(text):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -82,7 +88,7 @@ def modules(text: str) -> Iterator[str]:
 
 def called(text: str) -> Iterator[tuple[str, int]]:
     """Yield the names that a Python text calls, dotted as they are written, and their lines."""
-    for node in ast.walk(ast.parse(text)):
+    for node in nodes(text):
         if isinstance(node, ast.Call):
             yield ast.unparse(node.func), node.lineno
 
@@ -122,7 +128,7 @@ def one_http_client(path: str, text: str) -> Iterator[str]:
 def one_reader_of_the_environment(path: str, text: str) -> Iterator[str]:
     """The environment is read by the settings only."""
     if python(path, "worker") and path != "worker/settings.py":
-        names = {ast.unparse(node) for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Attribute)}
+        names = {ast.unparse(node) for node in nodes(text) if isinstance(node, ast.Attribute)}
         names |= set(modules(text))
         for name in sorted(names & {"os.environ", "os.environb", "os.getenv", "os.getenvb"}):
             yield f"reads {name}"
@@ -159,7 +165,7 @@ def known_markers(path: str, text: str) -> Iterator[str]:
     if not python(path, "tests"):
         return
     known = declared_markers() | {"parametrize", "usefixtures", "timeout", "skip", "filterwarnings"}
-    for node in ast.walk(ast.parse(text)):
+    for node in nodes(text):
         if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "pytest.mark":
             yield from {f"uses the marker {node.attr}"} if node.attr not in known else ()
 

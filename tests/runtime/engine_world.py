@@ -4,7 +4,7 @@ What is committed is kept as bytes, as a broker would; an engine can be started 
 """
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from queue import SimpleQueue
@@ -136,6 +136,7 @@ class World:
         self.ledgers: dict[int, Record] = {}
         self.offsets: dict[int, int] = dict.fromkeys(range(partitions), 0)
         self.results: list[dict[str, Any]] = []
+        self._told: defaultdict[str, list[str]] = defaultdict(list)
         self.dead: list[Record] = []
         self.epochs: dict[int, int] = dict.fromkeys(range(partitions), 0)
         self.ids: set[str] = set()
@@ -309,7 +310,9 @@ class World:
                 self.states[p][key] = state
         for record in part.records:
             if record.topic == self.settings.topics.results:
-                self.results.append({**json.loads(record.value or b"{}"), "partition": record.partition})
+                result = json.loads(record.value or b"{}")
+                self.results.append({**result, "partition": record.partition})
+                self._told[result["verdict_id"]].append(result["outcome"])
             elif record.topic == self.settings.topics.dead_letters:
                 self.dead.append(record)
             else:
@@ -385,7 +388,7 @@ class World:
 
     def outcomes(self, verdict: str) -> list[str]:
         """Return what was published about a verdict."""
-        return [result["outcome"] for result in self.results if result["verdict_id"] == verdict]
+        return list(self._told[verdict])
 
     def terminal(self) -> Counter[str]:
         """Return how many terminal results each verdict has."""
