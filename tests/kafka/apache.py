@@ -140,6 +140,10 @@ class Broker:
                     "ssl.client.auth=none",
                     "sasl.enabled.mechanisms=SCRAM-SHA-512",
                     f"listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config={SCRAM_LOGIN} required;",
+                    # Who has no login may do everything; the user with one what no rule forbids.
+                    "authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+                    "allow.everyone.if.no.acl.found=true",
+                    "super.users=User:ANONYMOUS",
                     f"log.dirs={folder / 'data'}",
                     "offsets.topic.replication.factor=1",
                     "offsets.topic.num.partitions=4",

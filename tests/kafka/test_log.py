@@ -131,7 +131,7 @@ def test_a_failed_record_fails_the_whole_batch(settings: KafkaSettings, join: Jo
 def test_a_record_that_is_too_large_holds_up_its_own_partition_only(
     settings: KafkaSettings, join: Join, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal, "TOO_LARGE_S", 2.0)
+    monkeypatch.setattr(journal, "REFUSED_S", 2.0)
     spoiling = threading.Event()
     spoiling.set()
 

@@ -12,7 +12,9 @@ from kafka.errors import (
     KafkaError,
     KafkaTimeoutError,
     MessageSizeTooLargeError,
+    PolicyViolationError,
     ProducerFencedError,
+    TopicAuthorizationFailedError,
 )
 from kafka.structs import MemberState
 
@@ -168,6 +170,8 @@ def test_records_are_written_before_the_offsets_and_the_offsets_before_the_commi
         ({1: KafkaTimeoutError("expired")}, "timeout"),
         ({0: ProducerFencedError()}, "fenced"),
         ({0: KafkaError("because of the other one"), 1: MessageSizeTooLargeError()}, "too_large"),
+        ({1: PolicyViolationError()}, "refused"),
+        (dict.fromkeys((0, 1), TopicAuthorizationFailedError({"state"})), "refused"),
     ],
 )
 def test_a_record_that_is_not_written_fails_the_batch(
@@ -178,7 +182,12 @@ def test_a_record_that_is_not_written_fails_the_batch(
     assert world.run(batch) == Reset(reason)
     assert world.producers[0].calls == ["begin", "write results state"]
     assert world.producers[0].buried
-    if reason != "too_large":
+    troubles = world.journal.troubles()
+    if reason in {"too_large", "refused"}:
+        (sentence,) = troubles
+        assert sentence.startswith("partition 0 stands still: topic state refuses a record of 1 bytes (")
+    else:
+        assert troubles == []
         assert world.settled.get(timeout=5) == (0, 2), "the partition is read again"
 
 

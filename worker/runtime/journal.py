@@ -5,8 +5,8 @@ generation. ``at_least_once``, for brokers without transactions: results, then s
 a crash results may repeat with the same ids, and the offset kept in each state guards against replays.
 
 Any failure has one answer, which is also how it starts: every epoch is void, the producer is thrown
-away, a new one ends what the old left open, and every partition of ours is read again. Only one whose
-record the brokers find too large is left alone for a while, so that the others go on.
+away, a new one ends what the old left open, and every partition of ours is read again. Only one with a
+record that the brokers refuse for good is left alone for a while, so that the others go on.
 """
 
 import logging
@@ -22,11 +22,15 @@ from kafka.errors import (
     CommitFailedError,
     FencedInstanceIdError,
     InvalidProducerEpochError,
+    InvalidRecordError,
+    InvalidTimestampError,
     KafkaConnectionError,
     KafkaError,
     KafkaTimeoutError,
     MessageSizeTooLargeError,
+    PolicyViolationError,
     ProducerFencedError,
+    TopicAuthorizationFailedError,
 )
 from kafka.structs import MemberState
 
@@ -40,9 +44,18 @@ log = logging.getLogger(__name__)
 
 FENCED_AGAIN_S = 60.0
 RETRY_S = 1.0
-TOO_LARGE_S = 30.0
-"""After this long a partition is tried again that had a record larger than the brokers take."""
+REFUSED_S = 30.0
+"""After this long a partition is tried again that had a record which the brokers refuse."""
 REBALANCE_S = 1.0
+
+REFUSALS: Mapping[type[Exception], str] = {
+    MessageSizeTooLargeError: "raise its max.message.bytes",
+    TopicAuthorizationFailedError: "allow this user to write there",
+    InvalidRecordError: "its cleanup.policy may want a key of every record",
+    InvalidTimestampError: "look at its message.timestamp settings and at the clocks",
+    PolicyViolationError: "look at the policies of the brokers",
+}
+"""Errors by which the brokers refuse a record until somebody changes something, and what."""
 
 REASONS: Mapping[type[Exception], str] = {
     ProducerFencedError: "fenced",
@@ -50,20 +63,21 @@ REASONS: Mapping[type[Exception], str] = {
     CommitFailedError: "membership",
     KafkaTimeoutError: "timeout",
     KafkaConnectionError: "connection",
+    **dict.fromkeys(REFUSALS, "refused"),
     MessageSizeTooLargeError: "too_large",
 }
 """Words of ``journal_resets_total{reason}``; any other failure is ``error``."""
 
 
-class TooLargeError(MessageSizeTooLargeError):  # type: ignore[misc]  # kafka-python has no types
-    """The brokers do not take a record, and will not until somebody raises their limit."""
+class RefusedError(KafkaError):  # type: ignore[misc]  # kafka-python has no types
+    """The brokers do not take a record, and will not until somebody changes something."""
 
-    def __init__(self, partition: int, record: Record) -> None:
-        self.partition = partition
-        size = len(record.value or b"")
+    def __init__(self, partition: int, record: Record, why: KafkaError) -> None:
+        self.partition, self.why = partition, type(why)
+        size, what = len(record.value or b""), type(why).__name__.removesuffix("Error")
         self.sentence = (
-            f"partition {partition} stands still: a record of {size:,} bytes is more than topic "
-            f"{record.topic} takes; raise its max.message.bytes (tried again every {TOO_LARGE_S:.0f} s)"
+            f"partition {partition} stands still: topic {record.topic} refuses a record of {size:,} bytes "
+            f"({what}): {REFUSALS[self.why]} (tried again every {REFUSED_S:.0f} s)"
         )
         super().__init__(self.sentence)
 
@@ -113,7 +127,7 @@ class Journal:
         self._stopping = threading.Event()
         self._fenced_at: float | None = None
         self._progress: dict[int, int] = {}  # offsets committed outside transactions
-        self._too_large: dict[int, str] = {}  # by partition, until it commits again
+        self._refused: dict[int, str] = {}  # a sentence by partition, until it commits again
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
 
     def start(self) -> None:
@@ -141,7 +155,7 @@ class Journal:
 
     def troubles(self) -> list[str]:
         """Return a sentence for each partition that somebody has to help."""
-        owned, troubles = self._ownership.owned(), self._too_large.copy()
+        owned, troubles = self._ownership.owned(), self._refused.copy()
         return [sentence for partition, sentence in sorted(troubles.items()) if partition in owned]
 
     def _run(self) -> None:
@@ -186,7 +200,7 @@ class Journal:
                 return error
             seconds = time.monotonic() - started
             for partition in batch.partitions:
-                self._too_large.pop(partition, None)
+                self._refused.pop(partition, None)
             self._observer.on_commit(seconds)
             self._put(Committed(batch, seconds))
             if not self._transactional:
@@ -268,12 +282,13 @@ class Journal:
             self._progress.update(moved)
 
     def _fail(self, producer: Any, error: Exception) -> None:
-        reason = next((word for kind, word in REASONS.items() if isinstance(error, kind)), "error")
+        kind = error.why if isinstance(error, RefusedError) else type(error)
+        reason = next((word for known, word in REASONS.items() if issubclass(kind, known)), "error")
         text = str(error) if isinstance(error, KafkaError) else type(error).__name__
         log.warning("a batch failed (%s: %s); reading the states again", reason, text)
         self._observer.on_reset(reason)
         self._progress.clear()
-        if isinstance(error, TooLargeError):
+        if isinstance(error, RefusedError):
             self._leave_alone(error)
         self._ownership.void(reason)
         kafka_client.bury(producer)
@@ -281,10 +296,10 @@ class Journal:
             self._stopping.set()
             self._on_fatal(fenced_sentence(self._settings))
 
-    def _leave_alone(self, error: TooLargeError) -> None:
-        self._too_large[error.partition] = error.sentence
+    def _leave_alone(self, error: RefusedError) -> None:
+        self._refused[error.partition] = error.sentence
         self._ownership.set_aside(error.partition)
-        again = threading.Timer(TOO_LARGE_S, self._ownership.read_again, [error.partition])
+        again = threading.Timer(REFUSED_S, self._ownership.read_again, [error.partition])
         again.daemon = True
         again.start()
 
@@ -312,13 +327,24 @@ def still_ours(batch: Batch, ownership: Ownership) -> Batch:
 def _send(producer: Any, parts: Iterable[PartitionBatch], abandoned: threading.Event) -> None:
     """Write records and make sure of each: one that fails does not fail the transaction by itself."""
     whose = [(part.partition, record) for part in parts for record in _records(part)]
-    failures = kafka_records.write(producer, [record for _, record in whose], kafka_client.FLUSH_S)
+    try:
+        failures = kafka_records.write(producer, [record for _, record in whose], kafka_client.FLUSH_S)
+    except TopicAuthorizationFailedError as forbidden:  # of one topic; no other was even tried
+        failures = dict.fromkeys(range(len(whose)), forbidden)
     for number, error in failures.items():
-        if isinstance(error, MessageSizeTooLargeError):
-            raise TooLargeError(*whose[number])
+        if type(error) in REFUSALS and _is_about(error, whose[number][1]):
+            raise RefusedError(*whose[number], error)
     for error in failures.values():
         raise error
     _go_on(abandoned)
+
+
+def _is_about(error: Exception, record: Record) -> bool:
+    """Tell whether a refusal is this record's: that of one topic is said of all that was to be written."""
+    if not isinstance(error, TopicAuthorizationFailedError):
+        return True
+    topics = error.args[0]
+    return record.topic in ({topics} if isinstance(topics, str) else topics)
 
 
 def _records(part: PartitionBatch) -> Iterator[Record]:

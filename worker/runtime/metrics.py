@@ -19,7 +19,7 @@ from worker.words import PRIORITIES, Action, ResultOutcome, Severity
 
 EVENT_TYPES = ("verdict", "command", "stream")
 RELOADS = ("ok", "refused")
-RESET_REASONS = ("fenced", "membership", "timeout", "connection", "too_large", "error")
+RESET_REASONS = ("fenced", "membership", "timeout", "connection", "too_large", "refused", "error")
 GATE_DECISIONS = ("allowed", "refused", "failed_open", "failed_closed")
 PARKED_REASONS = ("approval", "guard", "pause", "account", "invalid_records")
 
