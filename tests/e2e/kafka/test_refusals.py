@@ -1,7 +1,7 @@
 """Brokers that take no dead letter, or none so large: its partition waits, the others go on, and it is said.
 
-Kafka has no topic that is full by itself: a full disk ends the broker, a quota only slows it down. What brokers
-do refuse is a record that is too large, and a user who may not write.
+Kafka has no topic that is full by itself: a full disk ends the broker, a quota only slows it down. What
+brokers do refuse is a record that is too large, and a user who may not write.
 """
 
 from collections.abc import Callable, Iterator
