@@ -79,6 +79,15 @@ ErrorClass = Literal[
 PRIORITIES: tuple[Priority, ...] = ("critical", "high", "normal", "low")
 
 
+Behind = Literal[0, 1, 2]
+"""How many kinds of calls go before one at its account."""
+ENFORCES: Behind = 0
+"""It brings something about, resolves a doubt about that, or answers a query: nothing goes before it."""
+VERIFIES: Behind = 1
+COMPARES: Behind = 2
+"""On schedule; it takes what enforcement and verification leave of a quota's half."""
+
+
 def digest(*parts: str | None, size: int = 9) -> str:
     """Return a short stable name for some text: ``size`` bytes of BLAKE2b as URL-safe base64.
 

@@ -13,7 +13,7 @@ from worker.events.incoming import Command, StreamEvent, Verdict
 from worker.events.result import Result, WorkerRef
 from worker.events.times import format_rfc3339
 from worker.vendors.base import Operation
-from worker.words import Call, Millis, Purpose
+from worker.words import COMPARES, READS, Call, Millis, Purpose
 
 NOW: Millis = 1_790_000_000_000
 SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000
@@ -68,7 +68,10 @@ POLICY = Policy(
 
 
 class Machine:
-    """One stream and its vendor. ``answer`` says what becomes of a call; ``calls`` lists those made."""
+    """One stream and its vendor. ``answer`` says what becomes of a call; ``calls`` lists those made.
+
+    Those that compare on schedule are ``comparisons``.
+    """
 
     def __init__(
         self,
@@ -81,8 +84,9 @@ class Machine:
         self.ctx = Context(policy, self.accounts, WorkerRef(instance="i", version="v"), **context)
         self.state: StreamState | None = StreamState(KEY)
         self.now = NOW
-        self.answer = answer or (lambda call: Done())
+        self.answer = answer or (lambda call: Observed(Facts()) if call.purpose in READS else Done())
         self.calls: list[Call] = []
+        self.comparisons: list[Call] = []
         self.results: list[Result] = []
         self.last: Step | None = None
         self._n = 0
@@ -144,7 +148,7 @@ class Machine:
     # -- calls -----------------------------------------------------------------------------------------
 
     def needs(self) -> dict[str, str]:
-        """What each target needs now, by account: its purpose."""
+        """What each target needs now, by account: its purpose. A comparison on schedule is none."""
         if self.state is None:
             return {}
         probe = step(self.state, Woke(), self.now, self.ctx)
@@ -152,7 +156,7 @@ class Machine:
         return {
             targets[name].target.account: need.purpose
             for name, need in probe.needs.items()
-            if need is not None and need.not_before <= self.now
+            if need is not None and need.not_before <= self.now and need.behind < COMPARES
         }
 
     def grant(self) -> list[Call]:
@@ -166,7 +170,7 @@ class Machine:
             call = self.do(Grant(name, need.operation.name)).call
             if call is not None:
                 made.append(call)
-        self.calls += made
+                (self.comparisons if need.behind == COMPARES else self.calls).append(call)
         return made
 
     def answered(

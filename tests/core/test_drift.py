@@ -1,10 +1,14 @@
 """What the vendor has otherwise than we believe, and what becomes of it."""
 
+from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from tests.core.machine import (
+    DAY,
+    GATED,
     HOUR,
     KEY,
     MINUTE,
@@ -15,10 +19,16 @@ from tests.core.machine import (
     Vendor,
     purposes,
     said,
+    serving,
 )
-from worker.core.outcome import AlreadySo, Done, Facts, Observed, Outcome, Unknown
+from worker.core.context import AccountView
+from worker.core.drift import MOMENTS, due_at
+from worker.core.outcome import AlreadySo, Done, Facts, Observed, Outcome, Throttled, Unknown, Unreachable
+from worker.core.policy import Policy
 from worker.core.state import Ban, Block, TargetState
-from worker.words import Call
+from worker.core.stream import NOTHING_OPEN, Woke
+from worker.core.turn import Turn
+from worker.words import Call, Target
 
 CHECKED = replace(POLICY, verify_after=(5 * SECOND, 30 * SECOND), reconcile=None)
 
@@ -236,6 +246,169 @@ def test_what_the_vendor_ended_a_moment_early_is_not_told_as_lost() -> None:
     m.command("query")
     assert said(m.run()) == [("c2", "observed*")]
     assert purposes(m.calls).count("forbid") == 1
+
+
+# -- on schedule -----------------------------------------------------------------------------------------
+
+PERIOD = 10 * MINUTE
+SCHEDULED = replace(POLICY, verify_after=(5 * SECOND, 30 * SECOND), reconcile=PERIOD)
+
+
+def scheduled(
+    category: str = "violence", policy: Policy = SCHEDULED, **fields: Any
+) -> tuple[Machine, Vendor]:
+    """Return a machine that compares on schedule, and its vendor, with a demand in force."""
+    m = Machine(policy=policy)
+    vendor = Vendor(m)
+    m.verdict(category, **fields)
+    m.run()
+    return m, vendor
+
+
+def until_due(m: Machine) -> None:
+    """Let time pass until a comparison is due, and grant nothing."""
+    for _ in range(20):
+        if target(m).reading is not None and not m.needs():
+            return
+        assert m.last is not None
+        m.now = max(m.now, m.last.wake_at)
+        m.do(Woke())
+        while m.needs():
+            (call,) = m.grant()
+            m.answered(call, m.answer(call))
+    raise AssertionError("no comparison is ever due")
+
+
+def waiting(m: Machine) -> str | None:
+    """Return what the reading under way, or waited for, is about."""
+    reading = target(m).reading
+    return reading.why if reading is not None else None
+
+
+@pytest.mark.parametrize(("category", "reads"), [("violence", "read_forbid"), ("gambling", "read_regions")])
+def test_what_the_vendor_lost_is_found_applied_again_and_verified(category: str, reads: str) -> None:
+    m, vendor = scheduled(category, regions=["DE"])
+    assert said(m.wait(MINUTE)) == [("v1", "verified*")]
+    vendor.banned_until, vendor.regions = None, ()
+    told = m.wait(PERIOD + MINUTE)
+    assert said(told) == [("v1", "drifted"), ("v1", "verified")]
+    assert told[0].reason == "drift"
+    assert {call.purpose for call in m.comparisons} == {reads}
+    again = vendor.banned_until == NOW + HOUR if category == "violence" else vendor.blocked == ("DE",)
+    assert again
+
+
+def test_a_comparison_is_made_once_a_period_whatever_restarts() -> None:
+    m, _ = scheduled("minors")
+    for number in range(1, 20):
+        m.wait(PERIOD)
+        m.restore()
+        assert number - 1 <= len(m.comparisons) <= number
+    assert {call.priority for call in m.comparisons} == {"low"}
+    assert said(m.results) == [("v1", "applied"), ("v1", "verified*")]
+
+
+def test_streams_are_compared_at_a_few_moments_each_with_its_share() -> None:
+    m = Machine(policy=SCHEDULED)
+    state = TargetState(Target("hw", "live", "room42"), ban=Ban(None, since=NOW))
+    due = Counter(due_at(Turn(m.ctx, f"stream-{n}", state, NOW)) for n in range(20_000))
+    assert len(due) == MOMENTS
+    assert min(due) >= NOW + PERIOD // 2
+    assert max(due) < NOW + PERIOD // 2 + PERIOD
+    assert max(due.values()) < 1.2 * 20_000 / MOMENTS
+
+
+@pytest.mark.parametrize(
+    "view", [serving("forbid", "lift", "read_live"), GATED, serving("forbid", "read_regions")]
+)
+def test_a_vendor_that_cannot_be_asked_is_not_compared_with(view: AccountView) -> None:
+    m = Machine({"hw": view}, SCHEDULED)
+    m.verdict("minors")
+    m.run()
+    m.wait(10 * PERIOD)
+    assert target(m).ban is not None
+    assert m.comparisons == []
+    assert m.last is not None
+    assert m.last.wake_at > m.now + DAY
+
+
+def test_nothing_is_compared_where_that_is_off() -> None:
+    m, _ = scheduled("minors", replace(SCHEDULED, reconcile=None))
+    m.wait(10 * PERIOD)
+    assert m.comparisons == []
+
+
+def test_a_comparison_that_waits_is_nothing_unfinished() -> None:
+    m, _ = scheduled()
+    until_due(m)
+    assert waiting(m) == "drift"
+    assert m.last is not None
+    assert m.last.open == NOTHING_OPEN
+    assert m.now < m.last.wake_at <= m.now + PERIOD, "whoever restores it looks at it again"
+
+
+def test_a_comparison_holds_no_enforcement_back() -> None:
+    m, vendor = scheduled()
+    until_due(m)
+    (read,) = m.grant()
+    m.verdict("minors")
+    assert m.needs() == {"hw": "move_end"}
+    m.run()
+    m.answered(read, Observed(Facts(forbidden=False)))
+    assert ban(m).sure
+    until_due(m)
+    m.command("release")
+    assert m.needs() == {"hw": "lift"}
+    m.run()
+    assert (vendor.banned_until, waiting(m)) == (None, None)
+
+
+def test_a_stream_with_nothing_in_force_is_forgotten_whatever_was_to_be_compared() -> None:
+    m, _ = scheduled("nudity", replace(SCHEDULED, reconcile=2 * MINUTE))
+    until_due(m)
+    m.answer = lambda call: Throttled(None)
+    m.now = NOW + 3 * HOUR
+    m.do(Woke())
+    assert m.state is None
+
+
+def test_a_query_takes_the_place_of_a_comparison_and_so_does_a_verification() -> None:
+    m, _ = scheduled("violence")
+    until_due(m)
+    m.command("query")
+    assert waiting(m) == "ask"
+    m.run()
+    until_due(m)
+    m.verdict("minors")
+    m.run()
+    assert waiting(m) is None
+    m.wait(6 * SECOND)
+    assert said(m.results)[-1] == ("v3", "verified*")
+
+
+def test_a_comparison_that_failed_is_left_for_the_next_one() -> None:
+    m, vendor = scheduled("violence")
+    until_due(m)
+    for outcome in (Throttled(None), Unknown(), Unreachable()):
+        (read,) = m.grant()
+        m.answered(read, outcome, jitter=0.0)
+        m.wait(PERIOD // 2)
+        assert (waiting(m), target(m).attempts) == (None, ())
+        until_due(m)
+    vendor.banned_until = None
+    assert ("v1", "drifted") in said(m.wait(PERIOD))
+
+
+def test_a_comparison_that_a_crash_interrupted_is_left_for_the_next_one() -> None:
+    m, _ = scheduled("violence")
+    until_due(m)
+    m.grant()
+    assert m.last is not None
+    assert m.last.open.busy, "or nobody would notice after a crash that no answer comes"
+    m.restore()
+    assert (target(m).call, waiting(m)) == (None, None)
+    until_due(m)
+    assert waiting(m) == "drift"
 
 
 # -- a verification --------------------------------------------------------------------------------------

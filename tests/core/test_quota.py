@@ -206,6 +206,22 @@ def test_a_part_is_for_critical_calls_only(limit: int, window: int, reserve: flo
     assert (normal, critical) == (open_to_all, limit - open_to_all)
 
 
+@pytest.mark.parametrize(
+    ("limit", "window", "reserve", "taken"),
+    [(100, 60_000, 0.05, 50), (5, 1_000, 0.05, 3), (1, 60_000, 0.05, 1), (100, 60_000, 0.8, 20)],
+)
+def test_half_is_left_to_what_cannot_wait(limit: int, window: int, reserve: float, taken: int) -> None:
+    ours = allowance((limit, window), reserve=reserve)
+    number = 0
+    while ours.wait(0, critical=False, half=True) == 0:
+        ours.use()
+        number += 1
+    assert number == taken
+    for at in range(number):
+        ours.answered(at)
+    assert ours.wait(number, critical=False, half=True) == window + 1 - number
+
+
 def test_a_push_gives_nothing_before_its_end_and_is_never_shortened() -> None:
     ours = allowance((10, 1000))
     ours.push(until=5_000, now=1_000)

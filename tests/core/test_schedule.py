@@ -14,9 +14,10 @@ from worker.core.breaker import FAILURES, RAMP, SHORTEST
 from worker.core.quota import Kept
 from worker.core.schedule import HEAD_START, PROBE, TOGETHER, Grant, Schedule, Want
 from worker.vendors.base import Quota
-from worker.words import PRIORITIES, Priority
+from worker.words import COMPARES, ENFORCES, PRIORITIES, VERIFIES, Behind, Priority
 
 MINUTE = 60_000
+BEHIND: dict[str, Behind] = {"list": VERIFIES, "compare": COMPARES}
 
 
 def want(
@@ -38,7 +39,7 @@ def want(
         operation=operation,
         charges=(operation,) if charges is None else charges,
         priority=priority,
-        read=operation == "list",
+        behind=BEHIND.get(operation, ENFORCES),
         since=since,
         not_before=not_before,
         shared=shared,
@@ -115,6 +116,38 @@ def test_the_reserve_is_left_to_critical_calls(priority: Priority) -> None:
     assert len(ours.take(0)) == 4
     ours.offer(want("worst", priority="critical", since=99))
     assert streams(ours.take(99)) == [["worst"]]
+
+
+def test_a_comparison_comes_last_and_leaves_half_of_every_quota() -> None:
+    ours = schedule(list=(5, MINUTE), all=(4, MINUTE))
+    for number in range(4):
+        ours.offer(want(f"c{number}", "compare", "low", charges=("list", "all")))
+    ours.offer(want("check", "list", since=9, charges=("list", "all")))
+    assert streams(ours.take(10)) == [["check"], ["c0"]]
+    ours.offer(want("check", "list", since=10, charges=("list", "all")))
+    ours.offer(want("check again", "list", since=11, charges=("list", "all")))
+    assert streams(ours.take(11)) == [["check"], ["check again"]]
+
+
+def test_the_only_slot_of_a_quota_is_open_to_a_comparison_too() -> None:
+    ours = schedule(list=(1, MINUTE))
+    ours.offer(want("c", "compare", charges=("list",)))
+    assert streams(ours.take(0)) == [["c"]]
+
+
+@pytest.mark.parametrize(("concurrency", "reads"), [(1, 1), (2, 1), (4, 3), (5, 3), (10, 7)])
+def test_reads_leave_enforcement_a_part_of_the_concurrency(concurrency: int, reads: int) -> None:
+    ours = schedule(concurrency=concurrency)
+    for number in range(20):
+        ours.offer(want(f"r{number}", "list" if number % 2 else "compare"))
+    taken = ours.take(0)
+    assert len(taken) == reads
+    assert ours.next_at(0) is None
+    for number in range(20):
+        ours.offer(want(f"w{number}", "forbid"))
+    assert len(ours.take(0)) == concurrency - reads
+    ours.answered(taken[0], 0)
+    assert streams(ours.take(0)) == [[f"w{concurrency - reads}"]]
 
 
 def test_concurrency_bounds_what_is_under_way() -> None:
@@ -364,6 +397,7 @@ CHARGES: dict[str, tuple[str, ...]] = {
     "forbid": ("forbid", "writes"),
     "resume": ("resume", "writes"),
     "list": ("list",),
+    "compare": ("list", "writes"),
     "drop": ("drop",),
 }
 QUOTAS = {
@@ -390,6 +424,7 @@ class Obvious:
 
     grant: Grant
     sent: int
+    behind: Behind = ENFORCES
     answered: int | None = None
     looked_at: bool = False
 
@@ -408,7 +443,7 @@ class AgainstTheObvious(RuleBasedStateMachine):
 
     # Plain answers to the same questions
 
-    def free(self, name: str, *, critical: bool, now: int) -> bool:
+    def free(self, name: str, *, critical: bool, half: bool, now: int) -> bool:
         for quota in QUOTAS.get(name, ()):
             used = sum(
                 1
@@ -417,17 +452,21 @@ class AgainstTheObvious(RuleBasedStateMachine):
                 and (call.answered is None or call.answered + quota.window >= now)
             )
             kept = max(1, int(quota.limit * RESERVE)) if quota.window > 1_000 and not critical else 0
+            if half and not critical:
+                kept = max(kept, quota.limit // 2)
             if used >= quota.limit - kept:
                 return False
         return self.pushed.get(name, 0) <= now
 
     def allowed(self, waiting: Want, now: int) -> bool:
-        critical = waiting.priority == "critical"
+        critical, half = waiting.priority == "critical", waiting.behind == COMPARES
+        under_way = [call for call in self.calls if call.answered is None]
         return (
             waiting.not_before <= now
-            and sum(call.answered is None for call in self.calls) < CONCURRENCY
+            and len(under_way) < CONCURRENCY
+            and not (waiting.behind and sum(call.behind > 0 for call in under_way) >= CONCURRENCY - 1)
             and (self.probe_at is None or self.probe_at <= now)
-            and all(self.free(name, critical=critical, now=now) for name in waiting.charges)
+            and all(self.free(name, critical=critical, half=half, now=now) for name in waiting.charges)
         )
 
     def grants(self) -> list[list[Want]]:
@@ -438,7 +477,7 @@ class AgainstTheObvious(RuleBasedStateMachine):
                 may,
                 key=lambda w: (
                     w.priority != "critical",
-                    w.read,
+                    w.behind,
                     w.since + HEAD_START[w.priority],
                     PRIORITIES.index(w.priority),
                 ),
@@ -453,7 +492,8 @@ class AgainstTheObvious(RuleBasedStateMachine):
             ]
             granted.append([first, *together])
             self.waiting = [w for w in self.waiting if w not in granted[-1]]
-            self.calls.append(Obvious(Grant((), first.operation, first.charges, 0), self.now))
+            grant = Grant((), first.operation, first.charges, 0)
+            self.calls.append(Obvious(grant, self.now, first.behind))
             if self.probe_at is not None:
                 self.probe_at = self.now + PROBE
         return granted

@@ -682,7 +682,7 @@ def test_a_hold_expires_and_the_vendor_ends_it_itself() -> None:
 
 
 def test_a_permanent_ban_is_renewed_before_the_vendors_maximum() -> None:
-    m = Machine()
+    m = Machine(policy=replace(POLICY, reconcile=None))
     vendor = Vendor(m)
     m.verdict("minors")
     m.run()

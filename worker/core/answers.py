@@ -106,6 +106,8 @@ def no_room(turn: Turn) -> None:
 
 def _record(turn: Turn, call: UnderWay, outcome: Outcome, started_at: Millis) -> None:
     state, wire = turn.state, outcome.wire
+    if call.purpose in READS and state.reading is not None and state.reading.why == "drift":
+        return  # it was made for no demand
     n = state.attempts[-1].n + 1 if state.attempts else 1
     tried = Tried(
         n,
@@ -155,6 +157,8 @@ def _again(turn: Turn, call: UnderWay, error: ErrorClass, jitter: float, wait: M
     retry_at = turn.now + wait + max(BACKOFF_FLOOR, delay)
     if call.purpose not in READS:
         turn.state = replace(state, tries=tries + 1, retry_at=retry_at, error=error)
+    elif reading is not None and reading.why == "drift":
+        turn.state = replace(state, reading=None, compared=turn.now)  # the next one will do
     elif reading is not None:
         reading = replace(reading, tries=tries + 1, retry_at=retry_at, error=error)
         turn.state = replace(state, reading=reading)

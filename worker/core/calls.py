@@ -4,22 +4,40 @@ A need is not yet a call: it waits in the account's schedule until a quota slot 
 settle a doubt, bring about what should be in force, lift what nothing demands any more, then read.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from worker.core.context import AccountView, Context
 from worker.core.control import Control
 from worker.core.holds import FOREVER, GRAIN, Desired, desired, end, slack
 from worker.core.state import Ban, Block, Hold, TargetState
 from worker.vendors.base import Operation
-from worker.words import PRIORITIES, READS, Call, Millis, Priority, Purpose, digest, value
+from worker.words import (
+    COMPARES,
+    ENFORCES,
+    PRIORITIES,
+    READS,
+    VERIFIES,
+    Behind,
+    Call,
+    Millis,
+    Priority,
+    Purpose,
+    digest,
+    value,
+)
 
+_BEHIND: Mapping[str, tuple[Behind, Priority]] = {
+    "check": (VERIFIES, "normal"),
+    "drift": (COMPARES, "low"),
+}
+"""Of the readings that enforcement does not wait for: what goes before them, and their priority."""
 _SECOND: Millis = 1_000
 _DAY: Millis = 86_400_000
 
 
 @value()
 class Need:
-    """A call that a target wants to be made. ``check``: a verification, which enforcement goes before."""
+    """A call that a target wants to be made. ``behind``: what goes before it at its account, as in Want."""
 
     purpose: Purpose
     operation: Operation
@@ -31,7 +49,7 @@ class Need:
     regions: tuple[str, ...] = ()
     not_after: Millis | None = None
     cursor: str | None = None
-    check: bool = False
+    behind: Behind = ENFORCES
 
     def call(self, key: str, state: TargetState, worker: str = "") -> Call:
         """Return the call; its id is new for each one of a target, and of each replica that would make it.
@@ -185,8 +203,7 @@ def _read(state: TargetState, view: AccountView) -> Need | None:
     operation = view.serves.get(reading.left[0])
     if operation is None:
         return None
-    check = reading.why == "check"
-    priority: Priority = _urgency(state.holds) if reading.why in ("cut", "forbid") else "normal"
+    behind, priority = _BEHIND.get(reading.why, (ENFORCES, _urgency(state.holds)))
     if reading.why == "ask":
         priority = state.asks[0].priority if state.asks else "high"
     return Need(
@@ -196,7 +213,7 @@ def _read(state: TargetState, view: AccountView) -> Need | None:
         since=reading.since,
         not_before=reading.retry_at,
         cursor=reading.cursor,
-        check=check,
+        behind=behind,
     )
 
 

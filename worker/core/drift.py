@@ -2,17 +2,22 @@
 
 A belief is corrected, and what then is missing is brought about like anything else. What the vendor has
 and we know nothing of is left alone.
+
+On schedule, once in ``policy.reconcile``, each target with something in force is compared, at moments that
+lie in the stream's key: not all streams at once, but those of one moment together, so that they can share
+the vendor's lists. What was read for another reason counts.
 """
 
 from dataclasses import replace
 from typing import Literal, TypeVar
+from zlib import crc32
 
 from worker.core.broadcasts import is_over
-from worker.core.holds import GRAIN, end, in_force
+from worker.core.holds import FOREVER, GRAIN, end, in_force
 from worker.core.outcome import Facts
 from worker.core.state import Ban, Block, Hold, Reading
 from worker.core.turn import Turn
-from worker.words import Action, Millis
+from worker.words import Action, Millis, Purpose
 
 SHOWN_WITHIN: Millis = 120_000
 """A vendor's list has what it acknowledged so long ago, says the usual last check. Sooner it proves nothing
@@ -21,10 +26,42 @@ that the list does not have it yet."""
 ENDING: Millis = 5_000
 """So shortly before its end a vendor whose clock is ahead of ours may have ended it."""
 
+MOMENTS = 20
+"""At how many moments of a period streams are compared."""
+
 FoundBy = Literal["check", "query", "drift"]
 """What has shown it, as the ``reason`` of results says: a verification, a query, a comparison on schedule."""
 
 _Has = TypeVar("_Has", Ban, Block)
+
+
+def comparable(turn: Turn) -> tuple[Purpose, ...]:
+    """Return the reads that would show whether what is believed to be in force still is."""
+    believed: tuple[tuple[Purpose, Ban | Block | None], ...] = (
+        ("read_forbid", turn.state.ban),
+        ("read_regions", turn.state.block),
+    )
+    return tuple(
+        purpose for purpose, has in believed if has is not None and has.sure and purpose in turn.serves
+    )
+
+
+def due_at(turn: Turn) -> Millis:
+    """Return when the next comparison is due; FOREVER where nothing can be compared."""
+    state, period = turn.state, turn.ctx.policy.reconcile
+    if period is None or not comparable(turn):
+        return FOREVER
+    since = max(has.since for has in (state.ban, state.block) if has is not None)
+    return moment(turn, max(state.compared, since) + period // 2)
+
+
+def moment(turn: Turn, earliest: Millis) -> Millis:
+    """Return the stream's first moment from then on; FOREVER where there is no schedule."""
+    period = turn.ctx.policy.reconcile
+    if not period:
+        return FOREVER
+    number = crc32(turn.key.encode("utf-8", "surrogatepass")) % MOMENTS
+    return earliest + (number * period // MOMENTS - earliest) % period
 
 
 def compared(turn: Turn, reading: Reading, by: FoundBy) -> None:

@@ -1,6 +1,7 @@
 """When time alone will change something at a target."""
 
 from worker.core.calls import renew_at
+from worker.core.drift import due_at, moment
 from worker.core.holds import FOREVER, end
 from worker.core.turn import Turn
 from worker.words import Millis
@@ -25,4 +26,6 @@ def wake_at(turn: Turn, *, settled: bool) -> Millis:
     if state.check is not None and turn.ctx.policy.verify_after:
         times.append(turn.check_at(state.check))
         times.append(turn.check_over_at(state.check))
+    at = due_at(turn)
+    times.append(at if at > turn.now or not settled else moment(turn, turn.now + 1))
     return min(at for at in times if at > turn.now or not settled)

@@ -116,10 +116,11 @@ class Window:
         book = self._books[partition]
         return Kept(self._quota.window, tuple(book.answers), tuple(book.under_way))
 
-    def wait(self, now: Millis, *, critical: bool) -> Millis | None:
+    def wait(self, now: Millis, *, critical: bool, half: bool = False) -> Millis | None:
         """Return how long until a call may go; 0 for now, None if that hangs on answers to come."""
         self._forget(now)
-        missing = 1 - self._room if critical else 1 + self._reserved - self._room
+        kept = 0 if critical else max(self._reserved, self.limit // 2 if half else 0)
+        missing = 1 + kept - self._room
         if missing <= 0:
             return 0
         freeing: list[Millis] = []
@@ -228,11 +229,14 @@ class Allowance:
         """Return what a held partition's slots are used for, in each window."""
         return tuple(window.kept(partition) for window in self._windows.values())
 
-    def wait(self, now: Millis, *, critical: bool) -> Millis | None:
-        """Return how long until a call may go; 0 for now, None if that hangs on answers or partitions."""
+    def wait(self, now: Millis, *, critical: bool, half: bool = False) -> Millis | None:
+        """Return how long until a call may go; 0 for now, None if that hangs on answers or partitions.
+
+        ``half``: it leaves half of every window to others.
+        """
         longest = self._pushed_for(now)
         for window in self._windows.values():
-            wait = window.wait(now, critical=critical)
+            wait = window.wait(now, critical=critical, half=half)
             if wait is None:
                 return None
             longest = max(longest, wait)

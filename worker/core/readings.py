@@ -24,6 +24,8 @@ def observed(turn: Turn, facts: Facts) -> None:
         turn.state = replace(turn.state, reading=reading)
         return
     turn.state = replace(turn.state, reading=None)
+    if reading.why in ("ask", "check", "drift"):
+        turn.state = replace(turn.state, compared=turn.now)
     match reading.why:
         case "cut":
             _was_it_cut(turn, reading)
@@ -37,6 +39,8 @@ def observed(turn: Turn, facts: Facts) -> None:
             compared(turn, reading, "query")
         case "check":
             _checked(turn, reading.facts)
+        case "drift":
+            compared(turn, reading, "drift")
 
 
 def _merge(known: Facts, new: Facts) -> Facts:

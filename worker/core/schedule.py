@@ -2,9 +2,10 @@
 
 A stream that needs a call *wants* it; the schedule *grants* it when the quotas, the account's
 concurrency and the want's own ``not_before`` allow. The most urgent goes first: what is critical, then
-enforcement before verification, then age, in which a higher priority has a head start (``HEAD_START``):
-so nothing waits for ever behind what is only more urgent than it. A want whose quota is used up stands
-aside for the others.
+enforcement before verification and both before comparisons, then age, in which a higher priority has a head
+start (``HEAD_START``): so nothing waits for ever behind what is only more urgent than it. A want whose quota
+is used up stands aside for the others. Verifications and comparisons leave enforcement some concurrency
+(``ALOOF``), and comparisons leave half of every quota to all else.
 Wants that can share one request are granted together.
 
 Wants lie in *lanes*, one for each kind that is granted or held back alike, each a heap by age. What
@@ -19,7 +20,7 @@ from itertools import count, islice
 from worker.core.breaker import Breaker
 from worker.core.quota import AHEAD, Allowance, Kept, Use
 from worker.vendors.base import Quota
-from worker.words import PRIORITIES, Millis, Priority
+from worker.words import COMPARES, PRIORITIES, Behind, Millis, Priority
 
 PROBE: Millis = 30_000
 """A stopped account lets one call through this often, to see whether its login works again."""
@@ -29,6 +30,9 @@ TOGETHER = 256
 
 HEAD_START: Mapping[Priority, Millis] = {"critical": 0, "high": 0, "normal": 60_000, "low": 300_000}
 """By how much later a want counts as come: high goes before what is normal and up to a minute older."""
+
+ALOOF = 4
+"""Of so many requests that may be under way, one is never a verification or a comparison."""
 
 SLOWEST: Millis = 1_000
 UNPACED: Millis = 100
@@ -42,6 +46,7 @@ class Want:
     """A call that a stream needs at a target.
 
     ``charges`` are the quota names it counts against. ``since`` is the age that decides among equals.
+    ``behind``: whether it enforces, verifies or compares.
     Wants of one operation with the same ``shared`` name can go out as one request.
     """
 
@@ -51,7 +56,7 @@ class Want:
     operation: str
     charges: tuple[str, ...]
     priority: Priority
-    read: bool
+    behind: Behind
     since: Millis
     not_before: Millis = 0
     shared: str | None = field(default=None, repr=False)
@@ -72,7 +77,7 @@ class Grant:
 
 
 _Key = tuple[str, str]
-_Lane = tuple[int, bool, str, tuple[str, ...]]
+_Lane = tuple[int, Behind, str, tuple[str, ...]]
 _Heap = list[tuple[Millis, int, Want]]
 
 
@@ -100,6 +105,7 @@ class Schedule:
         self._order = count()
         self._now: Millis = 0  # when it was last asked
         self._under_way: set[Grant] = set()
+        self._aloof = min(concurrency - 1, -(-concurrency // ALOOF))
         self._probe_at: Millis | None = None
         self.breaker = Breaker()
 
@@ -253,7 +259,7 @@ class Schedule:
     def _next(self, now: Millis) -> Want | None:
         """Return the most urgent want that may go."""
         self._wake(now)
-        best: tuple[bool, bool, Millis, int, int] | None = None
+        best: tuple[bool, Behind, Millis, int, int] | None = None
         chosen = None
         for lane, (since, order, want) in self._heads():
             rank = (lane[0] > 0, lane[1], since + HEAD_START[want.priority], lane[0], order)
@@ -282,14 +288,21 @@ class Schedule:
         return grant
 
     def _wait(self, lane: _Lane, now: Millis) -> Millis | None:
-        rank, _, _, charges = lane
+        rank, behind, _, charges = lane
+        if behind and len(self._under_way) >= self._concurrency - self._aloof and self._is_crowded():
+            return None
         longest = 0
         for allowance in self._charged(charges):
-            wait = allowance.wait(now, critical=rank == 0)
+            wait = allowance.wait(now, critical=rank == 0, half=behind == COMPARES)
             if wait is None:
                 return None
             longest = max(longest, wait)
         return longest
+
+    def _is_crowded(self) -> bool:
+        """Whether as many verifications and comparisons are under way as may be."""
+        reads = sum(1 for grant in self._under_way if grant.wants[0].behind)
+        return reads >= self._concurrency - self._aloof
 
     def _charged(self, charges: tuple[str, ...]) -> Iterator[Allowance]:
         for name in charges:
@@ -311,7 +324,7 @@ class Schedule:
             self._line_up(order, want)
 
     def _line_up(self, order: int, want: Want) -> None:
-        lane = (_RANK[want.priority], want.read, want.operation, want.charges)
+        lane = (_RANK[want.priority], want.behind, want.operation, want.charges)
         heappush(self._lanes.setdefault(lane, []), (want.since, order, want))
 
     def _bury(self, heap: _Heap) -> bool:

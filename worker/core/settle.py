@@ -7,16 +7,20 @@ is superseded, what the vendor has is told; then the next reading starts. The or
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Literal
 
 from worker.core.asks import answer_extends, answer_releases, give_up_queries
 from worker.core.broadcasts import is_another
 from worker.core.calls import need
 from worker.core.control import sentence
-from worker.core.holds import covers, desired, end, in_force, outranks
+from worker.core.drift import comparable, due_at
+from worker.core.holds import FOREVER, covers, desired, end, in_force, outranks
 from worker.core.state import Ban, Hold, Parked, Reading
 from worker.core.turn import PARKED, Turn
 from worker.words import ErrorClass, Purpose
 
+_MATTERS = {"drift": 0, "check": 1, "ask": 2, "cut": 3, "forbid": 3}
+"""Which reading takes the place of another: one that matters more."""
 _ALL_READS: tuple[Purpose, ...] = ("read_forbid", "read_regions", "read_live")
 
 
@@ -40,6 +44,7 @@ def settle(turn: Turn) -> None:
     answer_extends(turn)
     _forget_others(turn)
     _drop_checks(turn)
+    _drop_comparison(turn)
     _start_reading(turn)
     if (
         turn.state.attempts
@@ -322,18 +327,32 @@ def _unverified(turn: Turn) -> bool:
     return any(hold.phase == "applied" for hold in turn.state.holds)
 
 
+def _drop_comparison(turn: Turn) -> None:
+    """Ask no more what is in force where nothing is that can be asked about."""
+    reading = turn.state.reading
+    if reading is not None and reading.why == "drift" and due_at(turn) == FOREVER:
+        turn.state = replace(turn.state, reading=None)
+
+
 def _start_reading(turn: Turn) -> None:
+    """Begin the reading that is due, in place of one that matters less."""
     state = turn.state
-    urgent = any(ask.kind == "query" for ask in state.asks)
-    if state.reading is not None and not (state.reading.why == "check" and urgent):
+    why, left = _due_reading(turn)
+    if why is None or (state.reading is not None and _MATTERS[state.reading.why] >= _MATTERS[why]):
         return
-    if urgent:
-        left = tuple(purpose for purpose in _ALL_READS if purpose in turn.serves)
-        turn.state = replace(state, reading=Reading("ask", left, turn.now, state.seq))
-        return
-    if state.check is not None and turn.now >= turn.check_at(state.check):
-        left = turn.reads(hold for hold in state.holds if hold.active and hold.verify)
-        if left:
-            turn.state = replace(state, reading=Reading("check", left, turn.now, state.seq))
-        else:
-            turn.state = replace(state, check=None)
+    if left:
+        turn.state = replace(state, reading=Reading(why, left, turn.now, state.seq))
+    elif why == "check":
+        turn.state = replace(state, check=None)
+
+
+def _due_reading(turn: Turn) -> tuple[Literal["ask", "check", "drift"] | None, tuple[Purpose, ...]]:
+    """Return which reading is due and its reads; what verifies something compares it too."""
+    state = turn.state
+    if any(ask.kind == "query" for ask in state.asks):
+        return "ask", tuple(purpose for purpose in _ALL_READS if purpose in turn.serves)
+    if state.check is not None:
+        due = turn.now >= turn.check_at(state.check)
+        left = turn.reads(hold for hold in state.holds if hold.active and hold.verify) if due else ()
+        return ("check" if due else None), left
+    return ("drift", comparable(turn)) if turn.now >= due_at(turn) else (None, ())

@@ -203,12 +203,13 @@ class Reading:
     """Facts being gathered, one read after the other. Answers to calls up to ``seq`` do not count.
 
     ``why``: ``cut`` or ``forbid`` resolve a doubt about that call, ``ask`` answers the first query,
-    ``check`` is a verification. ``absent``: the cut was answered that there was nothing to cut, by one that
-    may not know. ``since``: when it began, or the call in doubt was granted. ``retry_at``, ``tries`` and
-    ``error`` are its own: a read that has to wait holds no enforcement back.
+    ``check`` is a verification, ``drift`` a comparison on schedule. ``absent``: the cut was answered
+    that there was nothing to cut, by one that may not know. ``since``: when it began, or the call in doubt
+    was granted. ``retry_at``, ``tries`` and ``error`` are its own: a read that has to wait holds no
+    enforcement back.
     """
 
-    why: Literal["cut", "forbid", "ask", "check"]
+    why: Literal["cut", "forbid", "ask", "check", "drift"]
     left: tuple[Purpose, ...]
     since: Millis
     seq: int
@@ -252,7 +253,8 @@ class TargetState:
 
     ``retry_at``, ``tries`` and ``error`` are of the calls that change something; ``gave_up_at`` is when the
     last of them was left for the next reconciliation. ``called``: it had a request. ``began``: the latest
-    start of a broadcast that a read has shown. ``seq`` numbers its demands and calls: what was there when a
+    start of a broadcast that a read has shown. ``compared``: when what is in force was last read, or asked
+    for in vain. ``seq`` numbers its demands and calls: what was there when a
     call was made is told by it, and not by a clock, which may be set back.
     """
 
@@ -273,6 +275,7 @@ class TargetState:
     recuts: tuple[Millis, ...] = ()
     attempts: tuple[Tried, ...] = ()
     called: bool = False
+    compared: Millis = 0
     seq: int = 0
 
 

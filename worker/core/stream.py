@@ -41,7 +41,7 @@ from worker.core.turn import Turn
 from worker.core.whole import Whole
 from worker.events.incoming import Command, StreamEvent, Verdict
 from worker.events.result import Result
-from worker.words import Call, Millis, Purpose, value
+from worker.words import COMPARES, Call, Millis, Purpose, value
 
 
 @value()
@@ -96,7 +96,7 @@ class Open:
     """What is unfinished about a stream.
 
     ``since``: when the oldest event came that still waits for its terminal result. ``parked``: why others
-    wait for a human. ``busy``: a call is under way or needed.
+    wait for a human. ``busy``: a call is under way or needed, other than to compare on schedule.
     """
 
     since: Millis | None = None
@@ -264,10 +264,15 @@ def _open(targets: list[TargetState], whole: Whole) -> Open:
         if "pause" not in parked and _paused(target, whole):
             parked.append("pause")
         waiting.extend(ask.cause.decided_at or 0 for ask in target.asks)
-    active = any(
-        target.call is not None or need(target, whole.now, whole.ctx) is not None for target in targets
-    )
-    return Open(min(waiting, default=None), tuple(parked), active)
+    return Open(min(waiting, default=None), tuple(parked), any(_busy(target, whole) for target in targets))
+
+
+def _busy(target: TargetState, whole: Whole) -> bool:
+    """Whether a call is under way or needed. A comparison on schedule may as well be made later."""
+    if target.call is not None:
+        return True
+    wanted = need(target, whole.now, whole.ctx)
+    return wanted is not None and wanted.behind < COMPARES
 
 
 def _paused(target: TargetState, whole: Whole) -> bool:

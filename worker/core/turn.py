@@ -308,7 +308,7 @@ class Turn:
         """Begin a verification anew, where the policy wants any."""
         check = Check(since=self.now) if self.ctx.policy.verify_after else None
         reading = self.state.reading
-        if reading is not None and reading.why == "check":
+        if reading is not None and reading.why in ("check", "drift"):
             reading = None
         self.state = replace(self.state, check=check, reading=reading)
 

@@ -102,7 +102,7 @@ class Accounts:
                 need.operation.name,
                 need.operation.charges,
                 need.priority,
-                need.check,
+                need.behind,
                 need.since,
                 need.not_before,
                 vendor.shared(need.call(key, state)),

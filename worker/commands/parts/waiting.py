@@ -22,7 +22,7 @@ from worker.core.turn import Turn, why_parked
 from worker.durations import format_duration
 from worker.events.times import TimeOut, format_rfc3339
 from worker.vendors.base import Quota, Vendor, VendorSpec
-from worker.words import Millis, Purpose, value
+from worker.words import COMPARES, Millis, Purpose, value
 
 PURPOSES: Mapping[Purpose, str] = {
     "cut": "cut",
@@ -122,7 +122,7 @@ def _calls(
         detail = f"The {what} ({under_way.operation}) went to the vendor at {format_rfc3339(under_way.at)}; "
         yield Waiting(account, name, "answer", f"{detail}its answer has not come.")
     wanted = need(target, now, around.ctx)
-    if wanted is not None:
+    if wanted is not None and wanted.behind < COMPARES:
         if wanted.not_before > now:
             yield _backed_off(name, target, wanted)
         else:
@@ -190,7 +190,7 @@ def _wants(streams: Iterable[StreamState], account: str, around: Around, now: Mi
                     wanted.operation.name,
                     wanted.operation.charges,
                     wanted.priority,
-                    wanted.check,
+                    wanted.behind,
                     wanted.since,
                     wanted.not_before,
                     around.vendors[account].shared(wanted.call(stream.key, target)),
