@@ -41,7 +41,7 @@ from worker.core.policy import Guard, Rule, Then, When
 from worker.core.routes import Route, Routes, TargetTemplate
 from worker.core.stream import Grant, Restored, Woke
 from worker.events.times import format_rfc3339
-from worker.words import Call
+from worker.words import Call, Purpose
 
 CHECKED = replace(POLICY, verify_after=(5 * SECOND, 30 * SECOND, 120 * SECOND))
 
@@ -595,6 +595,28 @@ def test_live_again_is_cut_and_forbidden_again_within_the_limit() -> None:
     told = [(r.outcome, r.reason) for r in m.results if r.outcome == "reappeared"]
     assert told == [("reappeared", "live"), ("reappeared", "live"), ("reappeared", "limit")]
     assert purposes(m.calls).count("forbid") == 3
+
+
+@pytest.mark.parametrize(
+    ("category", "served", "needed"),
+    [
+        ("violence", "forbid", "read_forbid"),
+        ("gambling", "block_regions", "read_regions"),
+        ("spam", "cut", "read_live"),
+    ],
+)
+def test_a_vendor_that_cannot_be_asked_gets_applied_and_that_is_said(
+    category: str, served: Purpose, needed: Purpose
+) -> None:
+    reads: tuple[Purpose, ...] = ("read_forbid", "read_regions", "read_live")
+    others = [each for each in reads if each != needed and (needed, each) != ("read_forbid", "read_live")]
+    without, able = serving(served, *others), serving(served, *reads)
+    for view, policy, said_so in ((without, CHECKED, True), (without, POLICY, True), (able, POLICY, False)):
+        m = Machine({"hw": view}, policy)
+        m.verdict(category, regions=["DE"])
+        (told,) = m.run()
+        assert (told.outcome, told.terminal) == ("applied", True)
+        assert told.detail.endswith("The vendor cannot be asked whether that is so.") == said_so
 
 
 def test_what_vanished_is_applied_again() -> None:

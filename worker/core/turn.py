@@ -298,6 +298,8 @@ class Turn:
     def applied(self, hold: Hold, detail: str) -> Hold:
         """Tell that a demand was acknowledged; terminal where no verification follows."""
         if not self._verifies(hold):
+            if not self.reads([hold]):
+                detail += " The vendor cannot be asked whether that is so."
             return self.tell(hold, "applied", detail, reason="policy", terminal=True)
         hold = self.tell(hold, "applied", detail, reason="policy", terminal=False)
         if self.state.check is None:
