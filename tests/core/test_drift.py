@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -22,12 +23,14 @@ from tests.core.machine import (
     serving,
 )
 from worker.core.context import AccountView
+from worker.core.control import Control
 from worker.core.drift import MOMENTS, due_at
 from worker.core.outcome import AlreadySo, Done, Facts, Observed, Outcome, Throttled, Unknown, Unreachable
 from worker.core.policy import Policy
 from worker.core.state import Ban, Block, TargetState
 from worker.core.stream import NOTHING_OPEN, Woke
 from worker.core.turn import Turn
+from worker.events.control import Pause
 from worker.words import Call, Target
 
 CHECKED = replace(POLICY, verify_after=(5 * SECOND, 30 * SECOND), reconcile=None)
@@ -196,33 +199,43 @@ def test_what_a_read_cannot_tell_changes_nothing(category: str, facts: Facts) ->
     assert (target(m).ban, target(m).block) == (before.ban, before.block)
 
 
-def test_a_belief_that_is_not_sure_stays_until_its_call_is_repeated() -> None:
-    m, vendor = enforced("violence")
-    m.command("extend", until="2036-01-01T00:00:00Z")
-    (call,) = m.grant()
-    m.answered(call, Unknown(), jitter=0.99)
-    assert not ban(m).sure
-    vendor.banned_until = None
+@pytest.mark.parametrize("category", ["violence", "gambling"])
+def test_a_belief_that_is_not_sure_stays_until_its_call_is_repeated(category: str) -> None:
+    m, vendor = enforced(category, regions=["DE"])
+    assert m.state is not None
+    (name,) = m.state.targets
+    before = target(m)
+    doubted = replace(
+        before,
+        ban=before.ban and replace(before.ban, sure=False),
+        block=before.block and replace(before.block, sure=False),
+    )
+    m.ctx = replace(m.ctx, control=Control(everything=Pause(by="op")))  # or it would be repeated first
+    m.state = replace(m.state, targets={name: doubted})
+    vendor.banned_until, vendor.regions = None, ()
     m.command("query")
-    m.run()
-    assert ("v1", "drifted") not in said(m.results)
-    assert not ban(m).sure
+    assert said(m.run()) == [("c2", "observed*")]
+    assert (target(m).ban, target(m).block) == (doubted.ban, doubted.block)
 
 
-def test_what_was_told_since_the_reading_began_is_newer() -> None:
+@pytest.mark.parametrize(("category", "read"), [("violence", 1), ("gambling", 2)])
+def test_what_was_told_since_the_reading_began_is_newer(category: str, read: int) -> None:
     m = Machine(policy=replace(CHECKED, verify_after=()))
     vendor = Vendor(m)
-    m.command("query", stream={"key": KEY, "targets": [{"account": "hw", "app": "live", "stream": "room42"}]})
-    (read,) = m.grant()
-    m.answered(read, vendor(read))  # it is not forbidden
-    m.verdict("violence", stream={"targets": [{"account": "hw", "app": "live", "stream": "room42"}]})
-    (forbid,) = m.grant()
-    m.answered(forbid, vendor(forbid))
+    where = {"key": KEY, "targets": [{"account": "hw", "app": "live", "stream": "room42"}]}
+    m.command("query", stream=where)
+    for _ in range(read):
+        (call,) = m.grant()
+        m.answered(call, vendor(call))  # it is not in force
+    m.verdict(category, regions=["DE"], stream=where)
+    (call,) = m.grant()
+    m.answered(call, vendor(call))
     m.now += HOUR // 2
     m.run()
-    assert purposes(m.calls) == ["read_forbid", "forbid", "read_regions", "read_live"]
+    assert purposes(m.calls)[-1] == "read_live"
     assert ("v2", "drifted") not in said(m.results)
-    assert ban(m).sure
+    assert (target(m).ban or target(m).block) is not None
+    assert len(m.calls) == 4
 
 
 def test_a_list_that_does_not_have_it_yet_proves_nothing() -> None:
@@ -315,6 +328,7 @@ def test_streams_are_compared_at_a_few_moments_each_with_its_share() -> None:
     assert len(due) == MOMENTS
     assert min(due) >= NOW + PERIOD // 2
     assert max(due) < NOW + PERIOD // 2 + PERIOD
+    assert {later - at for at, later in pairwise(sorted(due))} == {PERIOD // MOMENTS}
     assert max(due.values()) < 1.2 * 20_000 / MOMENTS
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from worker.core.holds import GRAIN, desired, end
 from worker.core.state import Hold, StreamState, TargetState
 from worker.vendors.base import Quota
-from worker.words import READS, Call, Millis
+from worker.words import READS, Call, Millis, Target
 
 
 class Broken(AssertionError):  # noqa: N818 - it is no error of the program that looks
@@ -102,6 +102,13 @@ def a_lost_cut_is_asked_about(previous: Made | None, call: Call, waiting: frozen
         return
     if previous.lost and not previous.asked and waiting <= previous.waiting:
         raise Broken("a_lost_cut_is_asked_about", f"{call.id} after {previous.call.id}")
+
+
+def told_as_lost_where_it_is(result: Mapping[str, Any], forgotten: Collection[Target]) -> None:
+    """Nothing is told as lost at a vendor that has lost nothing of it."""
+    where = result["target"]
+    if not any((lost.account, lost.stream) == (where["account"], where["stream"]) for lost in forgotten):
+        raise Broken("told_as_lost_where_it_is", result["verdict_id"])
 
 
 def cuts_what_is_demanded(call: Call, state: TargetState, past: Collection[str]) -> None:

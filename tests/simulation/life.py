@@ -58,15 +58,28 @@ LENGTHS = (10, 15, 20, 20, 30, 30, 50, 150)
 """How many events a life has: short ones are cheap, and long ones reach what needs many."""
 PARKED = "demands parked"
 CRASHES = ("before commit", "after commit, before send", "after send", "after answer, before commit")
-LATER = ("a zombie's commit refused", "a zombie's call not sent", "read from an old copy")
-"""What may happen beside that: of several replicas, and of vendors with copies."""
+LATER = (
+    *("a zombie's commit refused", "a zombie's call not sent", "read from an old copy"),
+    *("a vendor lost a ban", "a vendor lost a region block"),
+)
+"""What may happen beside that: of several replicas, and of vendors with copies, or that forget."""
+PERIOD = MINUTE
+"""How often is compared what vendors that forget have."""
+
+
+def forgets(seed: int) -> bool:
+    """Whether vendors lose what they acknowledged in this seed's life: in one of eight."""
+    return seed % 8 == 7
 
 
 def events(seed: int, number: int | None = None) -> list[Event]:
     """Return the events of a seed: ``number`` of them, or as many as the seed says."""
     random = Random(seed)
     length = random.choice(LENGTHS) if number is None else number
-    return [(random.choice(EVENTS), random.getrandbits(32)) for _ in range(length)]
+    happens = [(random.choice(EVENTS), random.getrandbits(32)) for _ in range(length)]
+    for _ in range(random.choice((0, 1, 2)) if forgets(seed) else 0):
+        happens.insert(random.randrange(length // 3, length + 1), ("forget", random.getrandbits(32)))
+    return happens
 
 
 class Life:
@@ -76,6 +89,10 @@ class Life:
         random = Random(seed)
         self.random = random
         policy = replace(POLICY, rules=RULES, verify_after=random.choice(((), (5 * SECOND, 30 * SECOND))))
+        self.forgets = forgets(seed)
+        """Vendors lose bans and region blocks, and what is in force is compared every minute."""
+        if self.forgets:
+            policy = replace(policy, verify_after=(5 * SECOND, 30 * SECOND), reconcile=PERIOD)
         self.late = random.random() < 0.5
         """At the end vendors act a while after they were asked, and answer a while after that."""
         self.quotas = random.choice((QUOTAS, TIGHT))
@@ -96,9 +113,10 @@ class Life:
         self.replicas = [self.w, *(Replica(n, self.w, **settings) for n in range(1, others + 1))]
         self.r = self.w
         """The replica to which the event of the moment happens."""
-        self.copies = Copies(self.w.vendors) if random.random() < 0.1 else None
+        copies = random.random() < 0.1 and not self.forgets
+        self.copies = Copies(self.w.vendors) if copies else None
         for r in self.replicas:
-            r.old_copies = self.copies is not None
+            r.old_copies, r.steady = self.copies is not None, self.jumps == "none"
         self.due: set[tuple[str, str]] = set()
         self.commands: set[str] = set()
         self.verdicts: list[tuple[str, str]] = []  # stream, id
@@ -367,6 +385,22 @@ class Life:
         self.copies.keep(account)
         return outcome
 
+    def _forget(self) -> None:
+        """Let a vendor lose a ban or a region block that is in force."""
+        now = self.w.real.at
+        vendor = self.w.vendors[self.random.choice(ACCOUNTS)]
+        bans = [("ban", target) for target, end in vendor._bans.items() if end > now]
+        blocks = [("region block", target) for target in vendor._regions if vendor._blocked(target, now)[0]]
+        if not bans and not blocks:
+            return
+        what, target = self.random.choice(self.random.choice([kind for kind in (bans, blocks) if kind]))
+        if what == "ban":
+            del vendor._bans[target]
+        else:
+            del vendor._regions[target]
+        self.w.forgotten.add(target)
+        self.seen[f"a vendor lost a {what}"] += 1
+
     def _count(self, granted: Granted) -> None:
         self.counted[granted.account, granted.calls[0].operation].append(self.w.real.at)
 
@@ -417,7 +451,19 @@ class Life:
         for key in sorted({key for key, _ in self.verdicts}):
             self._give(key, "approve")
         self._work_off()
+        for _ in range(3 if self.forgets else 0):
+            self._forget()
+        if self.forgets:
+            self._let_compare()
         self.check()
+
+    def _let_compare(self) -> None:
+        """Let time pass until each stream was compared, and what was lost is applied again."""
+        behind = max(0, *(self.w.real.at - r.clock.at for r in self.replicas))  # a clock was set back so far
+        over = self.w.real.at + 2 * PERIOD + behind
+        while self.w.real.at < over:
+            self._pass(min(self._until_next(r) for r in self.replicas))
+            self._work_off()
 
     def _work_off(self) -> None:
         for _ in range(2_000):
@@ -460,6 +506,8 @@ class Life:
         """Return how long nothing will happen by itself; at least the 20 ms for which a batch gathers."""
         if self.late and any(other.under_way for other in self.replicas):
             return 700
+        if r.engine._batch.partitions:
+            return 20
         at = min(r.engine._wakes.next_at(), r.accounts.next_at(r.clock.at), FOREVER)
         return max(20, min(at - r.clock.at, MINUTE))
 

@@ -19,11 +19,11 @@ from worker.core.state import StreamState, decode
 from worker.runtime.messages import Answered, Granted, PartitionBatch
 from worker.runtime.metrics import Metrics
 from worker.runtime.partition import Partition
-from worker.words import READS, Millis
+from worker.words import READS, Millis, Target
 
 SHARED = (
     *("input", "states", "ledgers", "offsets", "results", "dead", "ids", "vendors"),
-    *("real", "owner", "told", "made", "last", "released"),
+    *("real", "owner", "told", "made", "last", "released", "forgotten"),
 )
 """What a replica has in common with those beside it."""
 
@@ -53,7 +53,9 @@ class Replica(World):
         self.made: dict[str, Made] = {}
         self.last: dict[tuple[str, str], Made] = {}  # the last change asked for, by stream and target
         self.released: set[str] = set()
+        self.forgotten: set[Target] = set()  # of which a vendor has lost something
         self.old_copies = False
+        self.steady = True  # no clock is ever set
         self.unsent = 0
         self.mine: set[str] = set()  # the calls that this process has sent
         super().__init__(**settings)
@@ -122,7 +124,7 @@ class Replica(World):
                 if last is not None and call.purpose == "read_live":
                     last.asked = True
                 continue
-            if not self.old_copies:  # one may show a change undone
+            if not (self.old_copies or call.target in self.forgotten):  # a read may show a change undone
                 invariants.repeated_only_where_lost(last, call, waiting)
             invariants.a_lost_cut_is_asked_about(last, call, waiting)
             self.mine.add(call.id)
@@ -134,6 +136,8 @@ class Replica(World):
         super()._write_part(p, part)
         names = set()
         for result in self.results[first:]:
+            if result["outcome"] == "drifted" and self.steady and not self.old_copies:
+                invariants.told_as_lost_where_it_is(result, self.forgotten)
             if result["terminal"]:
                 name = result["verdict_id"] or result["command_id"]
                 told = (name, result["target"]["account"] if result["target"] else None)

@@ -8,7 +8,7 @@ import pytest
 
 from tests.simulation.many import lives
 from tests.simulation.replica import Replica
-from worker.core import answers
+from worker.core import answers, readings
 from worker.core.calls import Need
 from worker.core.turn import Turn
 from worker.core.whole import Whole
@@ -138,6 +138,11 @@ def ended_broadcast_forgotten(patch: Patch) -> None:
     patch.setattr(Turn, "end_session", lambda self, session_id: None)
 
 
+def comparisons_ignored(patch: Patch) -> None:
+    """What a comparison on schedule, or a query, shows otherwise than believed is not taken into account."""
+    patch.setattr(readings, "compared", lambda turn, reading, by: None)
+
+
 BUGS: dict[Callable[[Patch], None], set[str]] = {
     state_not_written: {"known_before_sent"},
     answers_not_written: set(),
@@ -151,6 +156,7 @@ BUGS: dict[Callable[[Patch], None], set[str]] = {
     ended_broadcast_forgotten: set(),
     ledgers_not_written: {"within_quota"},
     duplicate_not_recognised: {"at_most_one_terminal"},
+    comparisons_ignored: {"strongest_in_force"},
 }
 """The bugs, and the promise that each must break; any where none is named."""
 
