@@ -3,7 +3,18 @@
 import subprocess
 import sys
 
-PROGRAMS = ("accept", "caller", "flood", "bad_deploy", "memory", "steady", "latency", "soak")
+PROGRAMS = (
+    "accept",
+    "caller",
+    "flood",
+    "bad_deploy",
+    "backlog",
+    "outage",
+    "memory",
+    "steady",
+    "latency",
+    "soak",
+)
 
 
 def main() -> int:

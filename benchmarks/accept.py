@@ -107,9 +107,9 @@ def python(module: str, *given: str) -> Iterator[subprocess.Popen[bytes]]:
         process.communicate()
 
 
-def wait(condition: Callable[[], bool], trouble: str) -> None:
-    """Wait a minute for something. Raises RuntimeError."""
-    until = time.monotonic() + 60
+def wait(condition: Callable[[], bool], trouble: str, within_s: float = 60.0) -> None:
+    """Wait for something. Raises RuntimeError."""
+    until = time.monotonic() + within_s
     while not condition():
         if time.monotonic() > until:
             raise RuntimeError(trouble)

@@ -5,12 +5,11 @@ the broker's own time from produce to consume, of the same verdicts, as a plain 
 """
 
 import json
-import time
 from collections.abc import Mapping
 from statistics import median
 from threading import Event, Thread
 
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaConsumer, TopicPartition
 
 from benchmarks.accept import real_worker, wait
 from benchmarks.common import ground, report
@@ -24,7 +23,6 @@ def run(scene: Stage, number: int) -> tuple[list[float], list[float]]:
     """Return milliseconds to the vendor, and milliseconds to a plain consumer."""
     kafka = scene.kafka
     verdicts = kafka.topics["verdicts"]
-    sent: dict[str, Millis] = {}
     read: dict[str, Millis] = {}
     ended = Event()
     consumer = KafkaConsumer(bootstrap_servers=kafka.bootstrap_servers, isolation_level="read_committed")
@@ -41,19 +39,13 @@ def run(scene: Stage, number: int) -> tuple[list[float], list[float]]:
 
     listening = Thread(target=listen)
     listening.start()
-    producer = KafkaProducer(bootstrap_servers=kafka.bootstrap_servers, linger_ms=0)
-    producer.partitions_for(verdicts)
     with real_worker(scene):
-        for i in range(number):
-            event = ground.verdict(f"v{i}", f"s{i}", "nudity")
-            sent[f"v{i}"] = ground.now()
-            producer.send(verdicts, json.dumps(event).encode(), event["stream"]["key"].encode())
-            time.sleep(1 / RATE)
+        events = (ground.verdict(f"v{i}", f"s{i}", "nudity") for i in range(number))
+        sent = ground.send_evenly(kafka, events, RATE)
         wait(lambda: len(received(scene)) == number, "the vendor was not called for every verdict")
     ended.set()
     listening.join()
     consumer.close()
-    producer.close()
     arrived = received(scene)
     return (
         [float(arrived[f"s{i}"] - sent[f"v{i}"]) for i in range(number)],

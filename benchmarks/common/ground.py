@@ -69,16 +69,50 @@ def now() -> Millis:
     return time.time_ns() // 1_000_000
 
 
-def verdict(verdict_id: str, stream: str, category: str) -> dict[str, Any]:
+def verdict(verdict_id: str, stream: str, category: str, account: str = "hw") -> dict[str, Any]:
     """Return a verdict seen now; the stage's policy does nothing about the category ``fine``."""
     return {
         "verdict_id": verdict_id,
-        "stream": {"key": f"hw/{stream}"},
+        "stream": {"key": f"{account}/{stream}"},
         "detected_at": format_rfc3339(now()),
         "category": category,
         "severity": "high",
         "confidence": 0.97,
     }
+
+
+def send_evenly(kafka: Kafka, events: Iterator[Mapping[str, Any]], rate: float) -> dict[str, Millis]:
+    """Send events at an even pace, each made as it goes; return when each one's id was sent."""
+    topic, sent, began = kafka.topics["verdicts"], {}, time.monotonic()
+    producer = KafkaProducer(bootstrap_servers=kafka.bootstrap_servers, linger_ms=0)
+    producer.partitions_for(topic)  # else the first one waits for the topic's description
+    try:
+        for number, event in enumerate(events, 1):
+            sent[event["verdict_id"]] = now()
+            producer.send(topic, json.dumps(event).encode(), event["stream"]["key"].encode())
+            time.sleep(max(0.0, began + number / rate - time.monotonic()))
+        producer.flush(timeout=30)
+    finally:
+        producer.close()
+    return sent
+
+
+class VendorLog:
+    """What the simulators have logged, read on from where it was read to: a long log is not read twice."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._at = 0
+        self.lines: list[dict[str, Any]] = []
+
+    def read(self) -> list[dict[str, Any]]:
+        """Return all lines so far, in order."""
+        with self._path.open("rb") as log:
+            log.seek(self._at)
+            whole = log.read().rpartition(b"\n")
+            self._at += len(whole[0]) + len(whole[1])
+        self.lines += map(json.loads, whole[0].splitlines())
+        return self.lines
 
 
 class Appearing:
