@@ -337,7 +337,9 @@ class Stage:
         """End an encoder at a vendor."""
         self._tell(vendor, "unpublish", {"domain": PUSH, "app": APP, "stream": stream})
 
-    def meddle(self, vendor: str, what: Literal["ban", "lift"], stream: str, **more: Millis) -> None:
+    def meddle(
+        self, vendor: str, what: Literal["ban", "lift", "unblock"], stream: str, **more: Millis
+    ) -> None:
         """Change what a vendor has in force behind the worker's back."""
         self._tell(vendor, what, {"domain": PUSH, "app": APP, "stream": stream, **more})
 

@@ -185,6 +185,13 @@ class AliyunSimulator(Simulator):
             rules = [self._row(key, rule, self.clock()) for key, rule in self._listed(self.clock()).items()]
             return {**super().state(), "region_blocks": rules}
 
+    def unblock(self, domain: str, app: str, stream: str) -> bool:
+        """Take a region block away at once, behind everybody's back; return whether there was one."""
+        with self._lock:
+            return (
+                self._rules.pop((self.world.push_to_play.get(domain, domain), app, stream), None) is not None
+            )
+
     def _use_nonce(self, nonce: str, now: Millis) -> None:
         while self._nonce_ages and self._nonce_ages[0][0] <= now - NONCE_KEPT:
             self._nonces.discard(self._nonce_ages.popleft()[1])

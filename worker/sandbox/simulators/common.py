@@ -14,6 +14,7 @@ Control endpoints, without a signature:
 ``POST /_sim/unpublish`` ``{domain, app, stream}``
 ``POST /_sim/ban``      ``{domain, app, stream, until}``: as if somebody else had asked for it
 ``POST /_sim/lift``     ``{domain, app, stream}``: likewise, or as if the vendor had lost it
+``POST /_sim/unblock``  ``{domain, app, stream}``: the same of a region block
 ``POST /_sim/script``   a fault script (see ``faults``), replacing the one in force
 ======================  =============================================================
 """
@@ -156,6 +157,10 @@ class Simulator(ABC):
         """Take a ban away behind everybody's back; return whether there was one."""
         with self._lock:
             return self.world.lift((self.world.push_domain(domain) or domain, app, stream), self.clock())
+
+    def unblock(self, domain: str, app: str, stream: str) -> bool:  # noqa: ARG002 - for vendors that have some
+        """Take a region block away behind everybody's back; return whether there was one."""
+        return False
 
     def play_script(self, rules: Iterable[Mapping[str, Any]]) -> None:
         """Replace the fault script. Raises ValueError for a rule that makes no sense."""
@@ -347,7 +352,8 @@ class Simulator(ABC):
 
     def _control(self, method: str, path: str, body: bytes) -> web.Response:
         reads = {"/_sim/state": self.state, "/_sim/log": self.lines, "/_sim/stats": self.stats}
-        writes = {f"/_sim/{name}": getattr(self, name) for name in ("publish", "unpublish", "ban", "lift")}
+        names = ("publish", "unpublish", "ban", "lift", "unblock")
+        writes = {f"/_sim/{name}": getattr(self, name) for name in names}
         try:
             if method == "GET" and path in reads:
                 return web.json_response(reads[path]())
