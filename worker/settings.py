@@ -28,6 +28,7 @@ from worker.settings_file import (
     one_of,
     one_or_each,
     parse,
+    share,
     text,
     whole,
 )
@@ -304,7 +305,7 @@ def _account(entry: Entry, key: str, specs: dict[str, VendorSpec | None]) -> Acc
         quotas={**spec.quotas, **section.read("quotas", lambda one: _quotas(one, spec), {})},
         timeout=round(section.read("timeout_s", number(0.1, 600), 10.0) * 1000),
         concurrency=section.read("concurrency", whole(1, 1000), 10),
-        reserve=section.read("reserve", _share, 0.05),
+        reserve=section.read("reserve", share, 0.05),
         allow_insecure=allow_insecure,
     )
     if len(entry.source.problems) == before:
@@ -362,10 +363,3 @@ def _quotas(entry: Entry, spec: VendorSpec) -> dict[str, tuple[Quota, ...]]:
             )
         found[key] = entry.source.attempt(one_or_each(quota), one, ())
     return found
-
-
-def _share(entry: Entry) -> float:
-    match = re.fullmatch(r"([0-9]{1,2}(?:\.[0-9]{1,3})?)%", entry.text())
-    if match is None:
-        raise entry.wrong(f"{entry.show()} is not a share (5%)")
-    return float(match[1]) / 100

@@ -258,6 +258,14 @@ def number(least: float, most: float) -> How[float]:
     return read
 
 
+def share(entry: Entry) -> float:
+    """Read a part of something in per cent, below all of it; 0.05 is ``5%``."""
+    match = re.fullmatch(r"([0-9]{1,2}(?:\.[0-9]{1,3})?)%", entry.text())
+    if match is None:
+        raise entry.wrong(f"{entry.show()} is not a share (5%)")
+    return float(match[1]) / 100
+
+
 def length(least: Millis) -> How[Millis]:
     """Return a reader of a length of time, in milliseconds, that is not below ``least``."""
 

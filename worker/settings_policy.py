@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import yaml
 
 from worker.core.globs import matches
-from worker.core.policy import Guard, Length, Policy, Rule, Then, When
+from worker.core.policy import WHOLE, Guard, Length, PerWhat, Policy, Rule, Then, When
 from worker.core.routes import FIELDS, IN_BRACES, Route, TargetTemplate
 from worker.durations import parse_quota
 from worker.events.regions import KNOWN, expand
@@ -25,6 +25,7 @@ from worker.settings_file import (
     number,
     one_of,
     one_or_each,
+    share,
     text,
     whole,
 )
@@ -230,16 +231,35 @@ def _approval(entry: Entry) -> bool:
 
 
 def _guard(entry: Entry) -> Guard:
-    section = entry.section("name", "max", "per", "actions", "except", required=("name", "max"))
+    shared = "share" in entry.members()
+    needed = ("name", "share", "min") if shared else ("name", "max")
+    section = entry.section("name", "max", "share", "min", "per", "actions", "except", required=needed)
+    for key in {"max"} & section.members.keys() if shared else {"min"} & section.members.keys():
+        other = "leave it out: share and min say how much" if shared else "only goes with share"
+        entry.source.problems.append(f"{entry.path}.{key}: {other}")
     most = section.read("max", quota, Quota(1, 1))
+    ways: tuple[PerWhat, ...] = ("tenant",) if shared else ("account", "tenant", "rule")
     return Guard(
         name=section.read("name", name, ""),
-        limit=most.limit,
-        window=most.window,
-        per=section.read("per", one_of("a way to count", ("account", "tenant", "rule")), "account"),
+        limit=section.read("min", whole(1, 1_000_000), 1) if shared else most.limit,
+        window=SHARE_WINDOW if shared else most.window,
+        per=section.read("per", one_of("a way to count", ways), ways[0]),
         actions=section.read("actions", one_or_each(_action), ("forbid", "cut", "block_regions")),
         excepted=section.read("except", one_or_each(one_of("a priority", PRIORITIES), empty=True), ()),
+        share=section.read("share", _share_of_streams, None),
     )
+
+
+SHARE_WINDOW: Millis = 3_600_000
+"""What a guard with a share counts within: the streams that it is a share of are those of the last hour."""
+
+
+def _share_of_streams(entry: Entry) -> int:
+    """Read a share, in ten thousandths."""
+    found = round(share(entry) * WHOLE)
+    if not found:
+        raise entry.wrong(f"{entry.show()} is less than a guard can count (0.01%)")
+    return found
 
 
 def quota(entry: Entry) -> Quota:

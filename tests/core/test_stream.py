@@ -895,7 +895,7 @@ def test_a_guard_parks_what_exceeds_it_until_approved() -> None:
     m.verdict()
     assert m.last is not None
     ((account, hold),) = m.last.placed
-    ledger.count(0, account, hold)
+    ledger.count(0, [(account, hold)])
     held = m.verdict("violence")
     assert said(held) == [("v2", "held")]
     assert held[0].reason == "guard"

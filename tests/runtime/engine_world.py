@@ -133,7 +133,7 @@ class World:
         }
         self.input: dict[int, list[In]] = {p: [] for p in range(partitions)}
         self.states: dict[int, dict[str, Record]] = {p: {} for p in range(partitions)}
-        self.ledgers: dict[int, Record] = {}
+        self.own: dict[int, dict[bytes | None, Record]] = {}
         self.offsets: dict[int, int] = dict.fromkeys(range(partitions), 0)
         self.results: list[dict[str, Any]] = []
         self._told: defaultdict[str, list[str]] = defaultdict(list)
@@ -279,7 +279,7 @@ class World:
 
     def restore(self, partition: int) -> None:
         """Give the engine the committed states of a partition."""
-        records = [*self.states[partition].values(), *filter(None, [self.ledgers.get(partition)])]
+        records = [*self.states[partition].values(), *self.own.get(partition, {}).values()]
         states = [(r.key, r.value, list(r.headers)) for r in records]
         given = [(key, value, headers) for key, value, headers in states if key is not None and value]
         epoch, offset = self.epochs[partition], self.offsets[partition]
@@ -301,8 +301,7 @@ class World:
     def _write_part(self, p: int, part: PartitionBatch) -> None:
         offsets_advance(self.offsets[p], part.next_offset)
         self.offsets[p] = part.next_offset
-        if part.ledger is not None:
-            self.ledgers[p] = part.ledger
+        self.own.setdefault(p, {}).update({record.key: record for record in part.own})
         for key, state in part.states.items():
             if state.value is None:
                 self.states[p].pop(key, None)

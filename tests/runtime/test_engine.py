@@ -8,6 +8,8 @@ import pytest
 from tests.runtime.engine_world import HOUR, MINUTE, NOW, POLICY, SECOND, SPEC, World, guarded
 from worker.core import ledger
 from worker.core.outcome import Facts, Observed, Refused, Unreachable
+from worker.core.policy import Guard
+from worker.core.state import LEDGER
 from worker.core.stream import Step
 from worker.runtime.messages import Committed
 from worker.runtime.partition import Partition
@@ -127,7 +129,7 @@ def test_what_a_slot_was_used_for_moves_with_its_partition() -> None:
         w.verdict(key, "minors")  # the reserve is for them too
     w.settle(20)
     assert len(w.sent) == 3
-    own, other = (ledger.decode(w.ledgers[p].value).uses["m"]["forbid"][HOUR] for p in (0, 1))
+    own, other = (ledger.decode(w.own[p][LEDGER].value).uses["m"]["forbid"][HOUR] for p in (0, 1))
     assert (len(own.answers), len(other.answers)) == (2, 1)
     assert not own.under_way
     w.start()
@@ -510,6 +512,27 @@ def test_what_a_guard_has_counted_is_known_after_a_restart_and_goes_with_its_par
     names = [w.verdict(f"t{n}") for n in range(10)]
     w.settle()
     assert sorted(w.outcomes(name)[0] for name in names) == ["applied"] + ["held"] * 9
+
+
+def test_a_share_of_a_tenants_streams_passes_and_a_restart_forgets_none_of_them() -> None:
+    guard = Guard("mass", 1, HOUR, "tenant", ("forbid",), (), share=1_000)
+    w = World(policy=replace(POLICY, guards=(guard,)), partitions=2)
+    w.assign()
+    keys = [f"s{n}" for n in range(60)]
+    for key in keys:
+        w.verdict(key, "fine", tenant="acme")
+    w.settle(10)
+    here = [sum(w.home(key) == partition for key in keys) for partition in (0, 1)]
+    allowed = here[0] // 10 + (here[1] + 5) // 10
+    before = [w.verdict(key, tenant="acme") for key in keys[:2]]
+    w.settle(20)
+    w.start()
+    w.assign()
+    after = [w.verdict(key, tenant="acme") for key in keys[2:20]]
+    w.settle(40)
+    said = [w.outcomes(name) for name in before + after]
+    assert said.count(["held"]) == 20 - allowed
+    assert said.count(["applied"]) == allowed > 2
 
 
 def test_what_leans_on_a_partition_that_is_lost_is_decided_again() -> None:

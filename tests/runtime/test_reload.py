@@ -109,7 +109,7 @@ def test_a_guard_that_keeps_its_name_keeps_its_count() -> None:
     guards = [Guard(name, 1, MINUTE, "account", ("forbid",)) for name in ("a", "b")]
     ledger = GuardLedger(guards)
     ledger.hold(0, 1, {})
-    ledger.count(0, account, hold)
+    ledger.count(0, [(account, hold)])
     assert ledger.parks(account, hold) == "a"
 
     ledger.change([Guard("a", 2, MINUTE, "account", ("forbid",)), guards[1]])

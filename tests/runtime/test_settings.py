@@ -616,6 +616,10 @@ MISTAKES: list[tuple[str, list[str]]] = [
               - {name: g, max: 50, per: stream, actions: [ban], except: [urgent]}
               - {name: h, max: 1/1s}
               - {name: h, max: 1/1s}
+              - {name: i, share: 5%}
+              - {name: j, share: 0.001%, min: 0, max: 1/1s, per: account}
+              - {name: k, share: 100%, min: 5}
+              - {name: l, max: 1/1s, min: 5}
             """,
         ),
         [
@@ -628,6 +632,13 @@ MISTAKES: list[tuple[str, list[str]]] = [
             'policy.guards[0].per: "stream" is not a way to count (account, tenant, rule)',
             'policy.guards[0].actions[0]: "ban" is not an action (cut, forbid, block_regions, query, none)',
             'policy.guards[0].except[0]: "urgent" is not a priority (critical, high, normal, low)',
+            "policy.guards[3].min: is required",
+            "policy.guards[4].max: leave it out: share and min say how much",
+            'policy.guards[4].min: "0" is not a whole number from 1 to 1000000',
+            'policy.guards[4].per: "account" is not a way to count (tenant)',
+            'policy.guards[4].share: "0.001%" is less than a guard can count (0.01%)',
+            'policy.guards[5].share: "100%" is not a share (5%)',
+            "policy.guards[6].min: only goes with share",
             "policy.guards[2].name: guards[1] has this name too",
         ],
     ),

@@ -22,7 +22,7 @@ from worker.runtime.partition import Partition
 from worker.words import READS, Millis, Target
 
 SHARED = (
-    *("input", "states", "ledgers", "offsets", "results", "dead", "ids", "vendors"),
+    *("input", "states", "own", "offsets", "results", "dead", "ids", "vendors"),
     *("real", "owner", "told", "made", "last", "released", "forgotten"),
 )
 """What a replica has in common with those beside it."""

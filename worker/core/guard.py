@@ -5,13 +5,20 @@ limit holds for the whole group, in the way of a quota (``core/quota.py``): each
 partition, a replica uses the slots of all partitions it holds, and what they were used for moves with the
 partition, in its ledger. What the slots of others could still take is not known here: a replica parks too
 early rather than too late.
+
+A guard with a share has as many slots of a partition as that share of the tenant's streams seen there
+(``core/seen.py``), or its part of the guard's minimum, if that is more. Fractions are rounded so that they
+add up where streams lie evenly (Hermite's identity); where they do not, up to half a slot for each partition
+is given too many, and up to the minimum where only some partitions have less than that.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from worker.core.policy import Guard
+from worker.core.policy import WHOLE, Guard
 from worker.core.quota import Kept, Use, Window, slots_of
+from worker.core.seen import SeenStreams
 from worker.core.state import Hold
+from worker.events.incoming import Command, StreamEvent, Verdict
 from worker.vendors.base import Quota
 from worker.words import Millis
 
@@ -28,6 +35,7 @@ class GuardLedger:
         self._guards = {guard.name: guard for guard in guards}
         self._windows: dict[tuple[str, str], Window] = {}  # by guard, and what it counts for
         self._held: dict[int, tuple[int, Millis | None]] = {}  # of how many partitions; full at
+        self._seen: dict[int, SeenStreams] = {}
         self._unwritten: set[int] = set()
 
     def change(self, guards: Sequence[Guard]) -> None:
@@ -39,6 +47,11 @@ class GuardLedger:
             if guard is not None and guard.per == before[name].per:
                 self._windows[name, of] = self._new(guard, {p: window.kept(p) for p in self._held})
 
+    def saw(self, partition: int, event: Verdict | Command | StreamEvent, now: Millis) -> None:
+        """Note that a tenant's stream was seen on a held partition, if a guard has a share of them."""
+        if not isinstance(event, Command) and any(guard.share for guard in self._guards.values()):
+            self._seen[partition].add(event.tenant or "", event.stream.key, now)
+
     # -- demands ---------------------------------------------------------------------------------------
 
     def parks(self, account: str, hold: Hold, placed: Iterable[tuple[str, Hold]] = ()) -> str | None:
@@ -46,44 +59,62 @@ class GuardLedger:
 
         ``placed``: what the same step has placed already, which is not counted yet.
         """
+        earlier = list(placed)
         for guard in self._concerned(hold):
             of = _of(guard, account, hold)
-            taken = sum(
-                guard in self._concerned(other) and _of(guard, at, other) == of for at, other in placed
-            )
-            if self._window(guard, of).room(hold.placed_at) <= taken:
+            taken = self._taken(guard, of, earlier)
+            if guard.share is not None and taken:
+                continue
+            if self._fitted(guard, of, hold.placed_at).room(hold.placed_at) <= taken:
                 return guard.name
         return None
 
-    def count(self, partition: int, account: str, hold: Hold) -> frozenset[int]:
-        """Take slots for a demand that acts; return whose: only with their ledgers may it be committed.
+    def count(self, partition: int, placed: Sequence[tuple[str, Hold]]) -> frozenset[int]:
+        """Take slots for the demands of a step that act, each with its account.
 
-        ``partition`` is its stream's, whose slots are taken before those of others.
+        Returns whose slots: only with their ledgers may the step be committed. ``partition`` is its
+        stream's, whose slots are taken before those of others.
         """
         charged: frozenset[int] = frozenset()
-        for guard in self._concerned(hold):
-            use = Use()
-            self._window(guard, _of(guard, account, hold)).take(use, partition)
-            charged |= use.partitions()
-            use.settle(hold.placed_at)
+        for number, (account, hold) in enumerate(placed):
+            for guard in self._concerned(hold):
+                of = _of(guard, account, hold)
+                if guard.share is not None and self._taken(guard, of, placed[:number]):
+                    continue
+                use = Use()
+                self._fitted(guard, of, hold.placed_at).take(use, partition)
+                charged |= use.partitions()
+                use.settle(hold.placed_at)
         self._unwritten |= charged
         return charged
+
+    def _taken(self, guard: Guard, of: str, placed: Iterable[tuple[str, Hold]]) -> int:
+        return sum(guard in self._concerned(other) and _of(guard, at, other) == of for at, other in placed)
 
     def parking(self, now: Millis) -> dict[str, bool]:
         """Return for each guard whether it has no slot left for anyone, so that it parks."""
         full = dict.fromkeys(self._guards, False)
-        for (name, _), window in self._windows.items():
-            full[name] = full[name] or window.room(now) < 1
+        for name, of in self._windows:
+            full[name] = full[name] or self._fitted(self._guards[name], of, now).room(now) < 1
         return full
 
     # -- partitions ------------------------------------------------------------------------------------
 
-    def hold(self, partition: int, partitions: int, counted: Counted, full_at: Millis | None = None) -> None:
+    def hold(
+        self,
+        partition: int,
+        partitions: int,
+        counted: Counted,
+        full_at: Millis | None = None,
+        seen: bytes | None = None,
+    ) -> None:
         """Take the slots of one of ``partitions`` partitions, with what they were used for.
 
         ``full_at``: others had its slots until then, so what is not known to be counted counts as full.
+        ``seen``: the record of the streams it has seen.
         """
         self._held[partition] = partitions, full_at
+        self._seen[partition] = SeenStreams(seen)
         known = {
             (name, of): next(iter(windows.values()), _NOTHING)
             for name, them in counted.items()
@@ -99,6 +130,7 @@ class GuardLedger:
     def release(self, partition: int) -> None:
         """Give a partition's slots up."""
         self._held.pop(partition, None)
+        self._seen.pop(partition, None)
         self._unwritten.discard(partition)
         for window in self._windows.values():
             window.release(partition)
@@ -121,6 +153,10 @@ class GuardLedger:
         for (name, of), window in self._windows.items():
             found.setdefault(name, {})[of] = (window.kept(partition),)
         return found
+
+    def seen(self, partition: int, now: Millis) -> bytes | None:
+        """Return the record of the streams that a held partition has seen, if it is to be written."""
+        return self._seen[partition].record(now)
 
     def full_at(self, partition: int) -> Millis | None:
         """Return until when others had a held partition's slots; None if it was never new here."""
@@ -148,6 +184,23 @@ class GuardLedger:
         if window is None:
             window = self._windows[guard.name, of] = self._new(guard, {})
         return window
+
+    def _fitted(self, guard: Guard, of: str, now: Millis) -> Window:
+        """Return a window, with as many slots as it has now."""
+        window = self._window(guard, of)
+        if guard.share is not None:
+            for partition in self._held:
+                window.resize(partition, self._share(guard, of, partition, now))
+        return window
+
+    def _share(self, guard: Guard, of: str, partition: int, now: Millis) -> int:
+        """Return how many slots of a guard with a share a partition has for a tenant."""
+        partitions, full_at = self._held[partition]
+        if full_at is not None and now <= full_at + guard.window:
+            return 0
+        seen = self._seen[partition].number(of, now)
+        shared = ((guard.share or 0) * seen * partitions + WHOLE * partition) // (WHOLE * partitions)
+        return max(shared, slots_of(partition, partitions, guard.limit))
 
     def _new(self, guard: Guard, known: Mapping[int, Kept]) -> Window:
         window = Window(Quota(guard.limit, guard.window), 0.0)

@@ -55,16 +55,27 @@ class Rule:
     then: Then
 
 
+PerWhat = Literal["account", "tenant", "rule"]
+"""What a guard counts for, each apart."""
+WHOLE = 10_000
+"""All, where a guard's share is written in ten thousandths."""
+
+
 @value()
 class Guard:
-    """At most ``limit`` of ``actions`` within ``window`` for each account, tenant or rule; the rest parks."""
+    """At most ``limit`` of ``actions`` within ``window`` for each account, tenant or rule; the rest parks.
+
+    With a ``share`` (in ten thousandths) it is for a tenant, and counts verdicts, not their targets: as many
+    as that share of its streams seen within the last hour; ``limit`` is what it may have in any case.
+    """
 
     name: str
     limit: int
     window: Millis
-    per: Literal["account", "tenant", "rule"]
+    per: PerWhat
     actions: tuple[Action, ...]
     excepted: tuple[Priority, ...] = ()
+    share: int | None = None
 
 
 @dataclass(frozen=True)

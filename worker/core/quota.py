@@ -106,6 +106,13 @@ class Window:
             use.slots.append((self, partition, book))
         self._look_over()
 
+    def resize(self, partition: int, slots: int) -> None:
+        """Let a held partition have other slots."""
+        book = self._books[partition]
+        if book.slots != slots:
+            book.slots = slots
+            self._look_over()
+
     def release(self, partition: int) -> None:
         """Give a partition's slots up."""
         if self._books.pop(partition, None) is not None:

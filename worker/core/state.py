@@ -310,7 +310,9 @@ class StreamState:
 
 
 LEDGER = b"\xffledger"
-"""The key of a partition's own record in the state topic: which of its quota slots are in use."""
+SEEN = b"\xffseen"
+"""The keys of a partition's own records in the state topic: which of its slots are in use, of quotas and of
+guards (``core/ledger.py``), and how many streams it has seen (``core/seen.py``)."""
 
 
 def stream_of(key: bytes | None) -> str | None:

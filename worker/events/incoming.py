@@ -237,6 +237,8 @@ class StreamEvent(Model):
 
     stream_event: Literal["started", "ended"]
     """What happened to the broadcast."""
+    tenant: str | None = None
+    """Whose stream it is: a guard may count a tenant's streams."""
     stream: StreamRef
     """The stream, its session and its targets."""
     at: TimeIn

@@ -23,7 +23,7 @@ from worker.core.outcome import (
 )
 from worker.core.quota import AHEAD, Kept, Use
 from worker.core.schedule import Grant, Schedule, Want
-from worker.core.state import StreamState, TargetState
+from worker.core.state import LEDGER, SEEN, StreamState, TargetState
 from worker.runtime.messages import Answered, Granted
 from worker.runtime.metrics import Metrics
 from worker.runtime.partition import Partition
@@ -239,7 +239,7 @@ class Accounts:
                 for quota, windows in uses.items()
             }
             schedule.hold(part.number, partitions, kept, known.full_at)
-        self.guards.hold(part.number, partitions, known.guards, known.guards_full_at)
+        self.guards.hold(part.number, partitions, known.guards, known.guards_full_at, part.seen)
         for taken in part.places.values():
             self.capacities.change((), taken)
 
@@ -275,12 +275,18 @@ class Accounts:
         """Return the partitions whose ledgers have changed since they were written."""
         return self.guards.unwritten() | self._unwritten
 
-    def ledgers(self, now: Millis) -> Iterator[tuple[int, bytes]]:
-        """Yield the changed ledgers' records, by partition; they count as written."""
+    def own_records(self, partitions: Iterable[int], now: Millis) -> Iterator[tuple[int, bytes, bytes]]:
+        """Yield the partitions' own records that are to be written, with their keys; they count as written.
+
+        ``partitions``: those that are written anyway, the ones of ``unwritten`` among them.
+        """
+        for number in partitions:
+            if (seen := self.guards.seen(number, now)) is not None:
+                yield number, SEEN, seen
         for number in self.unwritten():
             uses = {name: schedule.kept(number) for name, schedule in self._schedules.items()}
             guards = self.guards.counted(number, now)
-            yield number, ledger.encode(uses, guards, self.guards.full_at(number))
+            yield number, LEDGER, ledger.encode(uses, guards, self.guards.full_at(number))
         self._unwritten.clear()
         self.guards.written()
 

@@ -15,7 +15,6 @@ from typing import Any, assert_never
 from worker.core import stream
 from worker.core.context import Context
 from worker.core.control import Control
-from worker.core.state import LEDGER
 from worker.events.codec import encode_result
 from worker.events.result import Result
 from worker.runtime.accounts import SENT_WITHIN, Accounts
@@ -200,6 +199,7 @@ class Engine:
             self._steps += 1
         elif self._transactional or record.offset > part.state(found.stream_key).offset:
             place = f"{part.number}@{record.offset}"
+            self._accounts.guards.saw(part.number, found.event, now)
             received = stream.Received(found.event, place, found.traceparent, record.offset)
             self._step(part, found.stream_key, received, now)
         else:
@@ -215,9 +215,8 @@ class Engine:
         self._accounts.capacities.change(part.take(key, step), step.places)
         batch = self._part(part)
         self._steps += 1
-        for account, hold in step.placed:
-            for number in self._accounts.guards.count(part.number, account, hold):
-                batch.leans[number] = self.partitions[number].epoch
+        for number in self._accounts.guards.count(part.number, step.placed):
+            batch.leans[number] = self.partitions[number].epoch
         for result in step.results:
             batch.records.append(encode_result(result, self._results, self._source, part.number))
         batch.results += step.results
@@ -394,7 +393,7 @@ class Engine:
         batch, self._batch, self._steps, self._gather_until = self._batch, Batch(), 0, None
         for number, written in batch.partitions.items():
             written.states = self.partitions[number].seal(self._settings.topics.state)
-        for number, ledger in self._accounts.ledgers(self._clock.now()):
-            batch.partitions[number].ledger = Record(self._settings.topics.state, LEDGER, ledger, (), number)
+        for number, key, value in self._accounts.own_records(batch.partitions, self._clock.now()):
+            batch.partitions[number].own.append(Record(self._settings.topics.state, key, value, (), number))
         self._submitted, self._going = True, batch.granted
         self._log.submit(batch)

@@ -262,7 +262,7 @@ class Journal:
         if not self._ownership.lease_fresh():
             raise CommitFailedError("the brokers have been silent for longer than the session timeout")
         parts = batch.partitions.values()
-        _send(producer, [replace(part, states={}, ledger=None) for part in parts], abandoned)
+        _send(producer, [replace(part, states={}, own=[]) for part in parts], abandoned)
         _send(producer, [replace(part, records=[]) for part in parts], abandoned)
 
     def _commit_offsets(self, batch: Batch) -> None:
@@ -350,8 +350,7 @@ def _is_about(error: Exception, record: Record) -> bool:
 def _records(part: PartitionBatch) -> Iterator[Record]:
     yield from part.records
     yield from part.states.values()
-    if part.ledger is not None:
-        yield part.ledger
+    yield from part.own
 
 
 def _go_on(abandoned: threading.Event) -> None:

@@ -108,8 +108,8 @@ class Answered:
 class PartitionBatch:
     """What one transaction writes for one partition.
 
-    ``states`` holds the last state of each touched stream, already encoded as records; ``ledger`` what
-    the partition's quota slots are used for, where that has changed.
+    ``states`` holds the last state of each touched stream, already encoded as records; ``own`` the
+    partition's own records, where they have changed: what its slots are used for, which streams it has seen.
     ``next_offset`` is committed in any case, even where it did not move: that is the fence. ``results``
     are those among ``records``, to be counted once they are published. ``leans``: the partitions, with
     their epochs, whose guards' slots its demands took.
@@ -119,7 +119,7 @@ class PartitionBatch:
     epoch: int
     next_offset: int
     states: dict[str, Record] = field(default_factory=dict, repr=False)
-    ledger: Record | None = None
+    own: list[Record] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)
     results: list[Result] = field(default_factory=list, repr=False)
     leans: dict[int, int] = field(default_factory=dict)

@@ -8,7 +8,7 @@ from itertools import islice
 
 from worker.core.capacity import Place
 from worker.core.holds import FOREVER
-from worker.core.state import LEDGER, StreamState, decode, encode, stream_of
+from worker.core.state import LEDGER, SEEN, StreamState, decode, encode, stream_of
 from worker.core.stream import NOTHING_OPEN, Answered, Open, Step
 from worker.events.partition import Partitioner, home_partition
 from worker.runtime.messages import Headers, Record
@@ -41,7 +41,9 @@ class Partition:
     epoch: int
     next_offset: int
     ledger: bytes | None = None
-    """What its quota slots were used for, as it was restored."""
+    """What its slots were used for, as it was restored."""
+    seen: bytes | None = None
+    """Which streams it had seen, likewise."""
     raw: dict[str, bytes] = field(default_factory=dict)
     decoded: OrderedDict[str, StreamState] = field(default_factory=OrderedDict)
     unsealed: set[str] = field(default_factory=set)
@@ -113,6 +115,8 @@ class Partition:
             if key is None:
                 if name == LEDGER:
                     self.ledger = value
+                elif name == SEEN:
+                    self.seen = value
                 continue
             self.raw[key] = value
             wake_at, taken = due(headers)
