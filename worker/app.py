@@ -27,7 +27,7 @@ from worker.runtime.kafka_log import KafkaLog
 from worker.runtime.messages import Answered, Granted, Message
 from worker.runtime.metrics import PARKED_REASONS, Metrics
 from worker.runtime.ops import Ops, OpsError
-from worker.runtime.partition import oldest_pending, parked
+from worker.runtime.partition import oldest_end, oldest_pending, parked
 from worker.runtime.reload import Reload
 from worker.settings import Settings
 from worker.vendors import load_spec, make
@@ -250,7 +250,9 @@ class _Worker:
             metrics.guard_open.labels(guard).set(parks)
         since = oldest_pending(engine.partitions)
         metrics.oldest_pending_seconds.set(0 if since is None else max(0, now - since) / 1000)
-        metrics.oldest_overdue_expiry_seconds.set(engine.overdue / 1000)
+        ended = oldest_end(engine.partitions)
+        overdue = max(engine.overdue, 0 if ended is None else now - ended)
+        metrics.oldest_overdue_expiry_seconds.set(overdue / 1000)
         metrics.streams.set(sum(len(part.raw) for part in engine.partitions.values()))
         lags = self._log.lag()  # may wait for the brokers: not while the series are gone
         metrics.consumer_lag_records.clear()

@@ -131,15 +131,22 @@ def _lifting(state: TargetState, view: AccountView, now: Millis) -> Need | None:
 
 
 def to_lift(state: TargetState, now: Millis) -> tuple[Purpose, ...]:
-    """Return what would take back what no demand is left for; a last second is not worth a call."""
+    """Return what would take back what no demand is left for; a last second is not worth a call.
+
+    What is still noted after its end has not ended by itself.
+    """
     demanded = {hold.action for hold in state.holds if hold.active}
     found: list[Purpose] = []
-    banned = state.ban is not None and state.ban.ours and end(state.ban.until) > now + GRAIN
+    banned = state.ban is not None and state.ban.ours and not _about_to_end(state.ban, now)
     if banned and "forbid" not in demanded:
         found.append("lift")
-    if state.block is not None and "block_regions" not in demanded and end(state.block.until) > now + GRAIN:
+    if state.block is not None and "block_regions" not in demanded and not _about_to_end(state.block, now):
         found.append("unblock_regions")
     return tuple(found)
+
+
+def _about_to_end(has: Ban | Block, now: Millis) -> bool:
+    return now < end(has.until) <= now + GRAIN
 
 
 def _forbid(state: TargetState, view: AccountView, want: Desired, now: Millis, ctx: Context) -> Need | None:

@@ -60,11 +60,17 @@ def _each(turn: Turn, rule: Callable[[Turn, Hold], Hold | None]) -> None:
 
 
 def _vendor_ends(turn: Turn) -> None:
+    """Drop what has ended by itself; what has not is there until it is lifted."""
     state = turn.state
-    if state.ban is not None and end(state.ban.until) <= turn.now:
+    if state.ban is not None and end(state.ban.until) <= turn.now and _lapses(turn, "forbid", state.ban.ours):
         turn.state = state = replace(state, ban=None)
-    if state.block is not None and end(state.block.until) <= turn.now:
+    if state.block is not None and end(state.block.until) <= turn.now and _lapses(turn, "block_regions"):
         turn.state = replace(state, block=None)
+
+
+def _lapses(turn: Turn, purpose: Purpose, ours: bool = True) -> bool:
+    operation = turn.serves.get(purpose)
+    return operation is None or operation.lapses or not ours
 
 
 def _end_with_session(turn: Turn, hold: Hold) -> Hold | None:

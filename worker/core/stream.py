@@ -23,12 +23,13 @@ call that a grant made, and what each touched target needs next. Quotas, partiti
 of its business.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import assert_never
 
 from worker.core import answers
 from worker.core.accept import accept
-from worker.core.calls import Need, need
+from worker.core.calls import Need, need, to_lift
 from worker.core.capacity import Place, adds, places
 from worker.core.context import Context
 from worker.core.due import wake_at
@@ -97,11 +98,13 @@ class Open:
 
     ``since``: when the oldest event came that still waits for its terminal result. ``parked``: why others
     wait for a human. ``busy``: a call is under way or needed, other than to compare on schedule.
+    ``ended``: the earliest end of what is over and still has to be lifted.
     """
 
     since: Millis | None = None
     parked: tuple[Parked, ...] = ()
     busy: bool = False
+    ended: Millis | None = None
 
 
 NOTHING_OPEN = Open()
@@ -264,7 +267,20 @@ def _open(targets: list[TargetState], whole: Whole) -> Open:
         if "pause" not in parked and _paused(target, whole):
             parked.append("pause")
         waiting.extend(ask.cause.decided_at or 0 for ask in target.asks)
-    return Open(min(waiting, default=None), tuple(parked), any(_busy(target, whole) for target in targets))
+    return Open(
+        min(waiting, default=None),
+        tuple(parked),
+        any(_busy(target, whole) for target in targets),
+        min(_ended(targets, whole.now), default=None),
+    )
+
+
+def _ended(targets: list[TargetState], now: Millis) -> Iterator[Millis]:
+    """Yield the ends of what is over, and is lifted because it does not go away by itself."""
+    for target in targets:
+        for has in (target.ban, target.block):
+            if has is not None and end(has.until) <= now and to_lift(target, now):
+                yield end(has.until)
 
 
 def _busy(target: TargetState, whole: Whole) -> bool:

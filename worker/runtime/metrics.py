@@ -123,7 +123,7 @@ class Metrics:
         )
         self.oldest_overdue_expiry_seconds = self._gauge(
             "oldest_overdue_expiry_seconds",
-            "How long ago the oldest hold should have ended that is still in force; 0 if none.",
+            "How long ago the oldest hold should have ended that is still in force at its vendor; 0 if none.",
         )
         self.streams = self._gauge("streams", "Streams whose state this replica holds.")
         self.consumer_lag_records = self._gauge(

@@ -150,6 +150,12 @@ def oldest_pending(partitions: Mapping[int, Partition]) -> Millis | None:
     return min((since for since in waiting if since is not None), default=None)
 
 
+def oldest_end(partitions: Mapping[int, Partition]) -> Millis | None:
+    """Return the earliest end of what is over at its vendor and still has to be lifted."""
+    ended = (found.ended for part in partitions.values() for found in part.opens.values())
+    return min((at for at in ended if at is not None), default=None)
+
+
 def parked(partitions: Mapping[int, Partition]) -> Counter[str]:
     """Return how many demands wait for a human, or for their account, by reason."""
     return Counter(

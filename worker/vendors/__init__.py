@@ -29,6 +29,7 @@ does nothing else. Its ``vendor.toml`` lies in its package::
     serves = ["forbid"]                # purposes (worker.words.Purpose)
     charges = ["block", "writes"]      # optional: quotas it counts against, else its own name
     max_length = "90d"                 # optional: the longest ban
+    lapses = false                     # optional: at its end it is still there, until it is lifted
     needs = ["push_domain"]            # optional: fields of the target
 
     [quotas]                           # of an operation, or shared; what has none is not limited
@@ -183,6 +184,12 @@ def _check(name: str, spec: VendorSpec) -> None:
             for one in spec.capacities.values()
             if one.shown_by is not None and one.shown_by not in spec.operations
         ),
+        *(
+            f"operations.{one.name}.lapses: no operation serves {lift}"
+            for one in spec.operations.values()
+            for purpose, lift in (("forbid", "lift"), ("block_regions", "unblock_regions"))
+            if not one.lapses and purpose in one.serves and lift not in served
+        ),
         *(f"gate: an operation serves {key}" for key in BY_GATE if spec.gate and key in served),
         *(["gate: expected forbid_cuts = false beside it"] if spec.gate and spec.forbid_cuts else []),
         *(["gate: expected an operation that serves cut"] if spec.gate and "cut" not in served else []),
@@ -244,6 +251,7 @@ class _Operation(_Part):
     charges: tuple[str, ...] = ()
     max_length: Annotated[Millis | None, BeforeValidator(_duration)] = None
     needs: tuple[Literal["push_domain", "play_domain"], ...] = ()
+    lapses: bool = True
 
 
 class _Capacity(_Part):

@@ -51,6 +51,7 @@ class Operation:
 
     ``charges`` are the quota names a call counts against: its own, and shared ones (``writes``).
     ``max_length`` is the longest ban the vendor takes, in milliseconds (None: no documented limit).
+    ``lapses`` False: what it brings about does not go away at its end by itself, so the worker lifts it.
     ``needs`` names Target fields without which the call cannot be made (``push_domain``).
     """
 
@@ -61,6 +62,7 @@ class Operation:
     doc: str
     max_length: Millis | None = None
     needs: tuple[str, ...] = ()
+    lapses: bool = True
 
 
 @dataclass(frozen=True, slots=True)

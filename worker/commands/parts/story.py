@@ -41,11 +41,47 @@ def as_text(explained: Explained, since: Millis, lines: Lines) -> str:
         ("Would lift it", _lifts(explained, lines)),
         (f"What happened, since {format_rfc3339(since)}", list(_story(explained.history))),
     ]
-    text = [head]
+    text = [head, *_glance(explained)]
     for title, body in parts:
         if body:
             text += ["", title, *(f"  {line}" for line in body)]
     return "\n".join(text)
+
+
+_Place = tuple[Any, ...]
+_WORST = ("failed", "parked", "waiting")
+"""What is not as it was demanded, the worst first."""
+
+
+def _glance(explained: Explained) -> Iterator[str]:
+    """Yield at how many of a stream's places it is as demanded, and where it is not, the worst first."""
+    bad: dict[_Place, tuple[int, str]] = {}
+    told = {
+        _place(entry.data["target"]): entry.data for entry in explained.history if entry.data.get("target")
+    }
+    for place, data in told.items():
+        if data["outcome"] == "failed":
+            bad[place] = (0, f"failed [{data['error']['class']}]")
+    for one in explained.in_force:
+        standings = {hold.standing for hold in explained.holds if hold.target == one.id}
+        place = _place({name: getattr(one.target, name) for name in _PLACE})
+        told.setdefault(place, {})
+        found = next((each for each in _WORST if each in standings), None)
+        if found is not None:
+            bad[place] = (_WORST.index(found), _STANDINGS[found])
+        elif standings:
+            bad.pop(place, None)
+    if len(told) > 1 and (bad or explained.holds):
+        yield f"As demanded at {len(told) - len(bad)} of {len(told)} places{'; not at:' if bad else '.'}"
+        for (account, push, play, app, _), (_, why) in sorted(bad.items(), key=lambda item: item[1]):
+            yield f"  {_where(account, push or play, app)}: {why}"
+
+
+_PLACE = ("account", "push_domain", "play_domain", "app", "stream")
+
+
+def _place(target: Json) -> _Place:
+    return tuple(target.get(name) for name in _PLACE)
 
 
 def _in_force(one: InForce, holds: Sequence[ShownHold]) -> str:
