@@ -132,6 +132,7 @@ def operation(each: Operation) -> str:
         f"serves {', '.join(f'`{purpose}`' for purpose in each.serves) or 'no purpose'}",
         *([f"needs {', '.join(f'`{name}`' for name in each.needs)}"] if each.needs else []),
         *([f"at most {format_duration(each.max_length)}"] if each.max_length is not None else []),
+        *(["names the regions that stay allowed"] if each.regions == "allowed" else []),
         *([] if each.lapses else ["does not go away at its end: the worker lifts it"]),
     ]
     return f"### `{each.name}`\n\n{title}: {'; '.join(facts)}."

@@ -12,6 +12,7 @@ from worker.core.policy import Decision, decide, is_protected
 from worker.core.state import Ask, Cause, Hold
 from worker.core.whole import SEEN_AFTER_EXPIRY, Whole
 from worker.events.incoming import StreamRef, Verdict
+from worker.events.regions import REGIONS
 from worker.words import READS, Action, ErrorClass, Millis, Purpose, Session, Target, digest
 
 _PURPOSE: dict[Action, Purpose] = {"cut": "cut", "forbid": "forbid", "block_regions": "block_regions"}
@@ -121,7 +122,7 @@ def _decided(
         _say(whole, cause, decision, target)
         return
     view = whole.ctx.accounts.get(target.account) if target else None
-    trouble = _trouble(decision, target, view)
+    trouble = _trouble(decision, target, view) or _leaves_none(whole, decision, target, view)
     if trouble is not None and decision.otherwise and trouble[0] == "unsupported":
         decision = replace(decision, action=decision.otherwise, otherwise=None)
         if decision.action == "none":
@@ -225,6 +226,26 @@ def _trouble(
             "config",
             f"{view.vendor} needs {', '.join(missing)} for {decision.action}; the target has none.",
         )
+    return None
+
+
+def _leaves_none(
+    whole: Whole, decision: Decision, target: Target | None, view: AccountView | None
+) -> tuple[ErrorClass, str] | None:
+    """Return why regions cannot be blocked where the vendor is told those that stay allowed, or None.
+
+    An empty list may well mean "everywhere", so it is never sent.
+    """
+    operation = view.serves.get("block_regions") if view is not None else None
+    if target is None or operation is None or operation.regions == "blocked":
+        return None
+    if decision.action != "block_regions":
+        return None
+    known = whole.targets.get(target.id)
+    blocked = {code for hold in known.holds for code in hold.regions} if known is not None else set()
+    if set(decision.regions) | blocked >= REGIONS:
+        vendor = "" if view is None else view.vendor
+        return "unsupported", f"{vendor} is told which regions stay allowed, and none would be left."
     return None
 
 

@@ -29,6 +29,7 @@ does nothing else. Its ``vendor.toml`` lies in its package::
     serves = ["forbid"]                # purposes (worker.words.Purpose)
     charges = ["block", "writes"]      # optional: quotas it counts against, else its own name
     max_length = "90d"                 # optional: the longest ban
+    regions = "allowed"                # optional: a region block names those that may still watch
     lapses = false                     # optional: at its end it is still there, until it is lifted
     needs = ["push_domain"]            # optional: fields of the target
 
@@ -190,6 +191,11 @@ def _check(name: str, spec: VendorSpec) -> None:
             for purpose, lift in (("forbid", "lift"), ("block_regions", "unblock_regions"))
             if not one.lapses and purpose in one.serves and lift not in served
         ),
+        *(
+            f"operations.{one.name}.regions: it serves no region block"
+            for one in spec.operations.values()
+            if one.regions == "allowed" and "block_regions" not in one.serves
+        ),
         *(f"gate: an operation serves {key}" for key in BY_GATE if spec.gate and key in served),
         *(["gate: expected forbid_cuts = false beside it"] if spec.gate and spec.forbid_cuts else []),
         *(["gate: expected an operation that serves cut"] if spec.gate and "cut" not in served else []),
@@ -252,6 +258,7 @@ class _Operation(_Part):
     max_length: Annotated[Millis | None, BeforeValidator(_duration)] = None
     needs: tuple[Literal["push_domain", "play_domain"], ...] = ()
     lapses: bool = True
+    regions: Literal["blocked", "allowed"] = "blocked"
 
 
 class _Capacity(_Part):

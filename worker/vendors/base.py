@@ -51,6 +51,7 @@ class Operation:
 
     ``charges`` are the quota names a call counts against: its own, and shared ones (``writes``).
     ``max_length`` is the longest ban the vendor takes, in milliseconds (None: no documented limit).
+    ``regions``: whether a region block names those that are ``blocked``, or those that stay ``allowed``.
     ``lapses`` False: what it brings about does not go away at its end by itself, so the worker lifts it.
     ``needs`` names Target fields without which the call cannot be made (``push_domain``).
     """
@@ -63,6 +64,7 @@ class Operation:
     max_length: Millis | None = None
     needs: tuple[str, ...] = ()
     lapses: bool = True
+    regions: Literal["blocked", "allowed"] = "blocked"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ status means where a vendor's documentation is silent.
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -13,6 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 from worker.core.outcome import Outcome, Refused, Throttled, Unknown, Unreachable, Wire
+from worker.events.regions import REGIONS
 from worker.vendors.base import Response
 from worker.words import Millis
 
@@ -130,3 +132,16 @@ def utc_millis(value: Any) -> Millis | None:
         return round(moment.timestamp() * 1000) if moment.tzinfo else None
     except (TypeError, ValueError, OverflowError):
         return None
+
+
+def others(regions: Iterable[str]) -> tuple[str, ...]:
+    """Return the regions of ISO 3166-1 that are not among these: allowed ones for blocked ones, and back."""
+    return tuple(sorted(REGIONS - set(regions)))
+
+
+def left_allowed(blocked: Iterable[str]) -> tuple[str, ...]:
+    """Return the regions that stay allowed. Raises ValueError where none does: an empty list may mean all."""
+    left = others(blocked)
+    if not left:
+        raise ValueError("no region would stay allowed")
+    return left
