@@ -1,6 +1,7 @@
 """How a stream's history reads: in its order, with what each request was for and what came of it."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -119,12 +120,12 @@ def test_the_tour_notices_a_story_that_goes_otherwise(
     monkeypatch.setattr(tour, "PAGE", page)
     monkeypatch.setattr(tour, "WRITES", False)
     again = "  silV1bW2LQj2 at hw: forbid until 2027-01-01T00:00:00Z\n  01:00:00.1  forbid in 14 ms\n"
-    tour.shows("one", again, config)
+    tour.shows("one", lambda: again, config)
     for other in (again.replace("hw", "ali"), again.replace("forbid in", "block in"), again * 2):
         with pytest.raises(AssertionError, match="MW_TOUR=write"):
-            tour.shows("one", other, config)
+            tour.shows("one", partial(str, other), config, timeout_s=0)
     with pytest.raises(AssertionError, match="no place"):
-        tour.shows("two", again, config)
+        tour.shows("two", lambda: again, config)
     monkeypatch.setattr(tour, "WRITES", True)
-    tour.shows("one", f"--config {config}", config)
+    tour.shows("one", lambda: f"--config {config}", config)
     assert page.read_text("utf-8") == "<!-- story: one -->\n```text\n--config config.yaml\n```\n"

@@ -120,7 +120,7 @@ def test_explain_tells_the_place_in_a_quota_s_queue(theatre: Stage) -> None:
     assert (wait["why"], wait["quota"], wait["ahead"]) == ("quota", "forbid", 3)
     assert 0 < wait["about_ms"] <= 4 * 600_000
     assert "waits for quota of ali/forbid, 3 ahead, about" in wait["detail"]
-    tour.shows("queue", cli("explain", "--config", config(theatre), QUEUE[6]), config(theatre))
+    tour.shows("queue", lambda: cli("explain", "--config", config(theatre), QUEUE[6]), config(theatre))
 
 
 def test_backtest_tells_what_another_policy_would_have_done(theatre: Stage, tmp_path: Path) -> None:

@@ -143,7 +143,7 @@ def test_a_cut_whose_answer_was_lost_is_asked_about_and_not_made_again(theatre: 
     theatre.told("v-lost", "applied", "verified*")
     assert theatre.calls("lost").count("block_once") == 1
     assert not theatre.live("hw", "lost")
-    tour.shows("lost", theatre.explain("hw/lost"), theatre.config)
+    tour.shows("lost", lambda: theatre.explain("hw/lost"), theatre.config)
 
 
 def test_an_encoder_that_comes_back_after_three_seconds_stays_out(theatre: Theatre) -> None:
@@ -157,7 +157,7 @@ def test_an_encoder_that_comes_back_after_three_seconds_stays_out(theatre: Theat
     order = cli("query", "--config", theatre.config, "ali/stubborn", "--by", "moderator-17")
     theatre.told(order.split()[1].rstrip(":"), "observed*")
     theatre.quiet("ali/stubborn")
-    tour.shows("stubborn", theatre.explain("ali/stubborn"), theatre.config)
+    tour.shows("stubborn", lambda: theatre.explain("ali/stubborn"), theatre.config)
 
 
 def test_a_verdict_of_a_broadcast_that_is_over_does_not_cut_the_next(theatre: Theatre) -> None:
@@ -199,7 +199,7 @@ def test_the_longer_ban_wins_in_whatever_order_they_come(theatre: Theatre, order
     in_order(story(told), *names.values(), "by mod", "ban's new end", "released")
     if order[0] == "nudity":
         theatre.quiet(key)
-        tour.shows("both", theatre.explain(key), theatre.config)
+        tour.shows("both", lambda: theatre.explain(key), theatre.config)
 
 
 def test_a_ban_that_ended_while_every_replica_was_down_is_told(theatre: Theatre) -> None:

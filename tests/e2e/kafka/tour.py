@@ -7,6 +7,8 @@ lengths and the names of demands.
 
 import os
 import re
+import time
+from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
 
@@ -14,18 +16,25 @@ PAGE = Path(__file__).parents[3] / "docs" / "tour.md"
 WRITES = os.environ.get("MW_TOUR") == "write"
 
 
-def shows(name: str, story: str, config: Path) -> None:
-    """Check that the page shows this story under this name; or write it there."""
-    story = story.replace(str(config), "config.yaml").rstrip()
+def shows(name: str, tell: Callable[[], str], config: Path, timeout_s: float = 30) -> None:
+    """Check that the page shows this story under this name; or write it there.
+
+    What is told between a question and its answer says so, and the questions go on: it is told again.
+    """
     text = PAGE.read_text("utf-8")
     mark = f"<!-- story: {name} -->\n```text\n"
     assert text.count(mark) == 1, f"docs/tour.md has no place for the story {name}"
     begin = text.index(mark) + len(mark)
     end = text.index("\n```\n", begin)
-    if WRITES:
-        PAGE.write_text(f"{text[:begin]}{story}{text[end:]}", "utf-8")
-        return
-    shown, told = substance(text[begin:end]), substance(story)
+    deadline = time.monotonic() + timeout_s
+    while True:
+        story = tell().replace(str(config), "config.yaml").rstrip()
+        if WRITES:
+            PAGE.write_text(f"{text[:begin]}{story}{text[end:]}", "utf-8")
+            return
+        shown, told = substance(text[begin:end]), substance(story)
+        if shown == told or time.monotonic() > deadline:
+            break
     assert shown == told, f"docs/tour.md shows this story otherwise; MW_TOUR=write writes it anew:\n{story}"
 
 
