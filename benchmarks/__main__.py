@@ -9,6 +9,7 @@ PROGRAMS = (
     "flood",
     "bad_deploy",
     "backlog",
+    "reads",
     "outage",
     "memory",
     "steady",
