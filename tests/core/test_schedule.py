@@ -150,6 +150,24 @@ def test_reads_leave_enforcement_a_part_of_the_concurrency(concurrency: int, rea
     assert streams(ours.take(0)) == [[f"w{concurrency - reads}"]]
 
 
+@pytest.mark.parametrize(
+    ("concurrency", "reserve", "ordinary"),
+    [(3, 0.05, 3), (4, 0.05, 3), (10, 0.05, 9), (10, 0.3, 8), (40, 0.05, 38), (10, 0.0, 10)],
+)
+def test_what_is_critical_finds_a_place_beside_calls_under_way(
+    concurrency: int, reserve: float, ordinary: int
+) -> None:
+    ours = schedule(concurrency=concurrency, reserve=reserve)
+    for number in range(50):
+        ours.offer(want(f"o{number}", priority="high"))
+    assert len(ours.take(0)) == ordinary
+    assert ours.next_at(0) is None
+    for number in range(50):
+        ours.offer(want(f"c{number}", priority="critical"))
+    assert [key[:1] for (key,) in streams(ours.take(0))] == ["c"] * (concurrency - ordinary)
+    assert ours.next_at(0) is None
+
+
 def test_concurrency_bounds_what_is_under_way() -> None:
     ours = schedule(concurrency=2)
     for name in "abc":
@@ -408,6 +426,7 @@ QUOTAS = {
 }
 RESERVE = 0.3
 CONCURRENCY = 4
+KEPT = 1
 OFFERS = st.tuples(
     st.integers(0, 19),  # stream
     st.sampled_from(sorted(CHARGES)),
@@ -463,7 +482,7 @@ class AgainstTheObvious(RuleBasedStateMachine):
         under_way = [call for call in self.calls if call.answered is None]
         return (
             waiting.not_before <= now
-            and len(under_way) < CONCURRENCY
+            and len(under_way) < (CONCURRENCY if critical else CONCURRENCY - KEPT)
             and not (waiting.behind and sum(call.behind > 0 for call in under_way) >= CONCURRENCY - 1)
             and (self.probe_at is None or self.probe_at <= now)
             and all(self.free(name, critical=critical, half=half, now=now) for name in waiting.charges)

@@ -5,7 +5,8 @@ concurrency and the want's own ``not_before`` allow. The most urgent goes first:
 enforcement before verification and both before comparisons, then age, in which a higher priority has a head
 start (``HEAD_START``): so nothing waits for ever behind what is only more urgent than it. A want whose quota
 is used up stands aside for the others. Verifications and comparisons leave enforcement some concurrency
-(``ALOOF``), and comparisons leave half of every quota to all else.
+(``ALOOF``), what is not critical leaves the reserve of it too, and comparisons leave half of every quota to
+all else.
 Wants that can share one request are granted together.
 
 Wants lie in *lanes*, one for each kind that is granted or held back alike, each a heap by age. What
@@ -32,7 +33,8 @@ HEAD_START: Mapping[Priority, Millis] = {"critical": 0, "high": 0, "normal": 60_
 """By how much later a want counts as come: high goes before what is normal and up to a minute older."""
 
 ALOOF = 4
-"""Of so many requests that may be under way, one is never a verification or a comparison."""
+"""Of so many requests that may be under way, one is never a verification or a comparison. Where there are
+not even so many, none is kept for what is critical."""
 
 SLOWEST: Millis = 1_000
 UNPACED: Millis = 100
@@ -84,7 +86,8 @@ _Heap = list[tuple[Millis, int, Want]]
 class Schedule:
     """One account's waiting wants, quotas and grants under way. Moments come in as ``now``.
 
-    A quota name without windows limits nothing. ``reserve`` and ``ahead`` as in ``Allowance``.
+    A quota name without windows limits nothing. ``reserve`` and ``ahead`` as in ``Allowance``; the reserve is
+    one of the ``concurrency`` too.
     """
 
     def __init__(
@@ -106,6 +109,8 @@ class Schedule:
         self._now: Millis = 0  # when it was last asked
         self._under_way: set[Grant] = set()
         self._aloof = min(concurrency - 1, -(-concurrency // ALOOF))
+        kept = max(1, int(concurrency * reserve)) if reserve else 0
+        self._open = concurrency - min(kept, concurrency // ALOOF)  # to what is not critical
         self._probe_at: Millis | None = None
         self.breaker = Breaker()
 
@@ -289,6 +294,8 @@ class Schedule:
 
     def _wait(self, lane: _Lane, now: Millis) -> Millis | None:
         rank, behind, _, charges = lane
+        if rank > 0 and len(self._under_way) >= self._open:
+            return None
         if behind and len(self._under_way) >= self._concurrency - self._aloof and self._is_crowded():
             return None
         longest = 0
