@@ -9,9 +9,10 @@ from itertools import islice
 from worker.core.capacity import Place
 from worker.core.holds import FOREVER
 from worker.core.state import LEDGER, SEEN, StreamState, decode, encode, stream_of
-from worker.core.stream import NOTHING_OPEN, Answered, Open, Step
+from worker.core.stream import Answered, Step
 from worker.events.partition import Partitioner, home_partition
 from worker.runtime.messages import Headers, Record
+from worker.runtime.opens import Opens, earliest
 from worker.words import Millis
 
 DUE = "due"
@@ -49,7 +50,7 @@ class Partition:
     unsealed: set[str] = field(default_factory=set)
     """The streams that the open batch touches."""
     wakes: dict[str, Millis] = field(default_factory=dict)
-    opens: dict[str, Open] = field(default_factory=dict)
+    opens: Opens = field(default_factory=Opens)
     invalid_in_a_row: int = 0
     places: dict[str, tuple[Place, ...]] = field(default_factory=dict)
     """What each stream takes up of what vendors keep at most, where it does."""
@@ -83,10 +84,7 @@ class Partition:
         if step.quiet:
             return ()
         before = self.places.get(key, ())
-        if step.open == NOTHING_OPEN:
-            self.opens.pop(key, None)
-        else:
-            self.opens[key] = step.open
+        self.opens.put(key, step.open)
         if step.places:
             self.places[key] = step.places
         else:
@@ -146,18 +144,14 @@ class Partition:
 
 def oldest_pending(partitions: Mapping[int, Partition]) -> Millis | None:
     """Return when the oldest event came that still waits for its terminal result."""
-    waiting = (found.since for part in partitions.values() for found in part.opens.values())
-    return min((since for since in waiting if since is not None), default=None)
+    return earliest(part.opens.since() for part in partitions.values())
 
 
 def oldest_end(partitions: Mapping[int, Partition]) -> Millis | None:
     """Return the earliest end of what is over at its vendor and still has to be lifted."""
-    ended = (found.ended for part in partitions.values() for found in part.opens.values())
-    return min((at for at in ended if at is not None), default=None)
+    return earliest(part.opens.ended() for part in partitions.values())
 
 
 def parked(partitions: Mapping[int, Partition]) -> Counter[str]:
     """Return how many demands wait for a human, or for their account, by reason."""
-    return Counter(
-        reason for part in partitions.values() for found in part.opens.values() for reason in found.parked
-    )
+    return sum((part.opens.parked for part in partitions.values()), Counter())
