@@ -22,10 +22,20 @@ def lives(seeds: Iterable[int]) -> Iterator[tuple[int, str | None, Counter[str]]
         for number, seed in enumerate(seeds):
             life = Life(seed)
             yield seed, failure(life, events(seed)), life.seen
+            _take_apart(life)
             if number % COLLECT_EVERY == COLLECT_EVERY - 1:
                 gc.collect()
+                gc.freeze()  # nor what has come to stay, as the states that are kept by their bytes
     finally:
         logging.disable(before)
         gc.unfreeze()
         if enabled:
             gc.enable()
+
+
+def _take_apart(life: Life) -> None:
+    """Cut what holds a life together in a circle: most of it then goes without being looked for."""
+    for replica in life.replicas:
+        vars(replica.engine).clear()
+        vars(replica).clear()
+    vars(life).clear()
