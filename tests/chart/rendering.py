@@ -56,6 +56,7 @@ FULL: dict[str, Any] = {
     "extraVolumes": [{"name": "ca", "configMap": {"name": "ca"}}],
     "extraVolumeMounts": [{"name": "ca", "mountPath": "/etc/ca", "readOnly": True}],
     "podMonitor": {"enabled": True, "interval": "30s", "labels": {"release": "prometheus"}},
+    "prometheusRule": {"enabled": True, "labels": {"release": "prometheus"}},
     "podDisruptionBudget": {"maxUnavailable": "50%"},
     "networkPolicy": {
         "enabled": True,
