@@ -13,7 +13,6 @@ import signal
 import sys
 import threading
 import time
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,21 +23,22 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from kafka.errors import KafkaError
 
 from benchmarks.common import report
+from benchmarks.common.aftermath import Kill, disorder, recoveries
 from benchmarks.common.hanging import end_hanging
 from benchmarks.common.proxy import Proxy
 from benchmarks.common.troubles import CHANGES, SIMULATORS, Plan, Report, tell
 from tests.e2e.kafka import play
 from tests.e2e.playing import books, now
 from tests.kafka.apache import Broker, running_broker
-from worker.events.codec import Decoded, decode
-from worker.events.partition import home_partition
 from worker.sandbox import load as loads
-from worker.sandbox.books import Json, answers, problems
+from worker.sandbox.books import answers, problems
 from worker.sandbox.stage import Kafka, Stage
 from worker.sandbox.worker_process import WorkerProcess
 from worker.words import Millis
 
 SESSION: Millis = 6_000
+PATIENCE_S = 180.0
+"""For a replica's start and its end: a busy machine takes its time."""
 
 
 class Chaos:
@@ -59,7 +59,7 @@ class Chaos:
         self._workers: dict[str, WorkerProcess] = {}
         self._everyone: list[tuple[str, WorkerProcess]] = []
         self._losses: list[tuple[Millis, Millis, str]] = []  # from, until, what
-        self._kills: list[tuple[str, Millis, Millis, WorkerProcess]] = []  # who, killed, started, the new one
+        self._kills: list[Kill] = []
         self._rules: dict[str, float] = {}  # vendor: until when its faults are special
         self._fault: BaseException | None = None
         self.report = Report()
@@ -85,15 +85,15 @@ class Chaos:
         """Kill -9, and start it again at once."""
         name, at = self._anyone(), now()
         self._workers[name].kill()
-        new = self.start(name)
+        self.start(name)
         self._losses.append((at, now(), f"{name} was killed"))
-        self._kills.append((name, at, now(), new))
+        self._kills.append(Kill(name, at, now()))
 
     def replace(self) -> None:
         """SIGTERM, and start it again: a rolling restart of one."""
         name = self._anyone()
         self._workers[name].terminate()
-        if self._workers[name].wait(40) != 0:
+        if self._workers[name].wait(PATIENCE_S) != 0:
             self.report.wrong.append(f"{name} did not end well when it was told to")
         self.start(name)
 
@@ -102,7 +102,7 @@ class Chaos:
         if "w4" in self._workers:
             worker = self._workers.pop("w4")
             worker.terminate()
-            worker.wait(40)
+            worker.wait(PATIENCE_S)
         else:
             self.start("w4")
 
@@ -192,7 +192,7 @@ class Chaos:
         for name in ("w1", "w2", "w3"):
             self.start(name)
         for worker in self._workers.values():
-            play.ready(worker, 60)
+            play.ready(worker, PATIENCE_S)
         load = loads.build(self._plan.seed, self._plan.verdicts, now(), lasts)
         for encoder in load.live:
             self._stage.go_live(*encoder)
@@ -258,7 +258,7 @@ class Chaos:
             self._say(f"open to the last: {sentence}")
         for name, worker in list(self._workers.items()):
             worker.terminate()
-            if worker.wait(40) != 0:
+            if worker.wait(PATIENCE_S) != 0:
                 self.report.wrong.append(f"{name} did not end well")
         self.report.wrong += problems(books(self._stage, load))
 
@@ -279,8 +279,8 @@ class Chaos:
             why = before["fault"] or self._why(before["at_ms"], after["at_ms"], losses)
             found.repeated.append(f"{sentence}: {why}")
         found.wrong += [f"repeated, and no crash explains it: {one}" for one in unexplained]
-        found.wrong += self._disorder()
-        self._time_recoveries(moves)
+        found.wrong += disorder(self._stage)
+        found.recoveries = recoveries(self._stage, self._kills, moves)
 
     def _why(self, before: Millis, after: Millis, losses: Sequence[tuple[Millis, Millis, str]]) -> str:
         causes = [
@@ -289,54 +289,6 @@ class Chaos:
             if end >= before and begin <= min(after, before + play.DURABLE_AFTER)
         ]
         return causes[0] if causes else "its answer came too late, or another verdict asked for it"
-
-    def _disorder(self) -> list[str]:
-        """Return the verdicts that were decided before one that lies before them, of the same stream."""
-        decided: dict[str, str] = {}
-        for result in self._stage.results():
-            if result["verdict_id"] and result["timing"]["decided_at"] and result["outcome"] != "duplicate":
-                decided.setdefault(result["verdict_id"], result["timing"]["decided_at"])
-        latest: dict[str, str] = {}
-        wrong, seen = [], set()
-        for record in self._stage.records("verdicts"):
-            read = decode(record.key, record.value, record.headers, now())
-            name = getattr(read.event, "verdict_id", None) if isinstance(read, Decoded) else None
-            if not isinstance(read, Decoded) or name is None or name in seen or name not in decided:
-                continue
-            if (
-                home_partition(read.stream_key.encode(), self._stage.kafka.partitions, "murmur2")
-                != record.partition
-            ):
-                continue
-            seen.add(name)
-            if decided[name] < latest.get(read.stream_key, ""):
-                wrong.append(f"{name} was decided before a verdict that came before it")
-            latest[read.stream_key] = max(latest.get(read.stream_key, ""), decided[name])
-        return wrong
-
-    def _time_recoveries(self, moves: Sequence[tuple[Millis, str, int]]) -> None:
-        """Measure for each kill how long its partitions waited: for a process, a restore, a call."""
-        calls: dict[int, list[Millis]] = defaultdict(list)
-        for call in self._stage.vendor_log():
-            home = home_partition(
-                f"{_prefix(call)}/{call['stream']}".encode(), self._stage.kafka.partitions, "murmur2"
-            )
-            calls[home].append(call["at_ms"])
-        for _, killed, started, _ in self._kills:
-            after = [(at, p) for at, _, p in moves if at > killed]
-            if not after:
-                continue
-            restored, partition = after[0]
-            first = next((at for at in calls[partition] if at >= restored), None)
-            found = self.report.recoveries
-            found["process started"].append(started - killed)
-            found["first restore"].append(restored - killed)
-            if first is not None:
-                found["first call after it"].append(first - killed)
-
-
-def _prefix(call: Json) -> str:
-    return {"huawei": "hw", "aliyun": "ali", "cdnetworks": "cdn"}[call["vendor"]]
 
 
 def chaos(

@@ -78,7 +78,7 @@ def tell(found: Report) -> None:
     rows = [
         (what, f"{median(ms):.0f}", f"{max(ms):.0f}", len(ms)) for what, ms in found.recoveries.items() if ms
     ]
-    report.show("From a kill to", ("what", "p50, ms", "max, ms", "kills"), rows)
+    report.show("From a kill to", ("what", "p50, ms", "max, ms", "number"), rows)
     figures = [
         ("events", found.events),
         ("results", found.results),

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from worker.core.holds import GRAIN, desired, end
+from worker.core.policy import Guard
 from worker.core.state import Hold, StreamState, TargetState
 from worker.vendors.base import Quota
 from worker.words import READS, Call, Millis, Target
@@ -74,7 +75,9 @@ def offsets_advance(before: int, after: int) -> None:
 
 
 def within_quota(
-    counted: Mapping[tuple[str, str], list[Millis]], quotas: Mapping[str, Sequence[Quota]]
+    counted: Mapping[tuple[str, str], list[Millis]],
+    quotas: Mapping[str, Sequence[Quota]],
+    promise: str = "within_quota",
 ) -> None:
     """No sliding window of the vendor's holds more requests than it allows."""
     for (account, operation), moments in counted.items():
@@ -83,7 +86,16 @@ def within_quota(
             for first, last in zip(moments, moments[quota.limit :], strict=False):
                 if last - first < quota.window:
                     said = f"{account}/{operation}: {quota.limit + 1} in {last - first} ms"
-                    raise Broken("within_quota", said)
+                    raise Broken(promise, said)
+
+
+def within_guard(acting: Mapping[str, list[Millis]], guard: Guard) -> None:
+    """No sliding window has more demands that act than a guard lets through at an account."""
+    within_quota(
+        {(account, guard.name): moments for account, moments in acting.items()},
+        {guard.name: (Quota(guard.limit, guard.window),)},
+        "within_guard",
+    )
 
 
 def repeated_only_where_lost(previous: Made | None, call: Call, waiting: frozenset[str]) -> None:

@@ -26,6 +26,7 @@ from worker.core.outcome import (
     Unreachable,
     Wire,
 )
+from worker.core.policy import Guard
 from worker.core.state import stream_of
 from worker.events.times import format_rfc3339
 from worker.runtime.messages import Batch, Committed, Granted
@@ -63,6 +64,8 @@ LATER = (
     *("a vendor lost a ban", "a vendor lost a region block"),
 )
 """What may happen beside that: of several replicas, and of vendors with copies, or that forget."""
+LEANT = "a batch leaned on a lost partition"
+GUARD = Guard("blast", 4, 30 * SECOND, "account", ("forbid",), ("critical",))
 PERIOD = MINUTE
 """How often is compared what vendors that forget have."""
 
@@ -70,6 +73,11 @@ PERIOD = MINUTE
 def forgets(seed: int) -> bool:
     """Whether vendors lose what they acknowledged in this seed's life: in one of eight."""
     return seed % 8 == 7
+
+
+def guarded(seed: int) -> bool:
+    """Whether a guard parks what exceeds it in this seed's life: in one of eight."""
+    return seed % 8 == 3
 
 
 def events(seed: int, number: int | None = None) -> list[Event]:
@@ -93,6 +101,9 @@ class Life:
         """Vendors lose bans and region blocks, and what is in force is compared every minute."""
         if self.forgets:
             policy = replace(policy, verify_after=(5 * SECOND, 30 * SECOND), reconcile=PERIOD)
+        self.guarded = guarded(seed)
+        if self.guarded:
+            policy = replace(policy, guards=(GUARD,))
         self.late = random.random() < 0.5
         """At the end vendors act a while after they were asked, and answer a while after that."""
         self.quotas = random.choice((QUOTAS, TIGHT))
@@ -248,6 +259,9 @@ class Life:
         elif r.submitted is not None and self._is_refused(r.submitted):
             self.seen["a zombie's commit refused"] += 1
             self._lose_batch(durable=False)
+        elif r.submitted is not None and self._leans_on_lost(r.submitted):
+            self.seen[LEANT] += 1
+            self._lose_batch(durable=False)
         elif r.submitted is not None:
             self.untold[r.number] = r.make_durable()
             if self.random.random() < 0.6:
@@ -257,6 +271,10 @@ class Life:
         owned = self.r.owned()
         alive = (p for p, part in batch.partitions.items() if owned.get(p) == part.epoch)
         return any(self.w.owner.get(p) != self.r.number for p in alive)
+
+    def _leans_on_lost(self, batch: Batch) -> bool:
+        owned = self.r.owned()
+        return batch.leans_on_lost(lambda p, epoch: owned.get(p) == epoch)
 
     def _lose_batch(self, *, durable: bool) -> None:
         """Let a transaction fail, or its answer be lost; everything is read again."""
@@ -270,7 +288,10 @@ class Life:
 
     def _reset(self) -> None:
         if self.r.submitted is not None:
-            durable = self.random.random() < 0.5 and not self._is_refused(self.r.submitted)
+            batch = self.r.submitted
+            durable = self.random.random() < 0.5 and not (
+                self._is_refused(batch) or self._leans_on_lost(batch)
+            )
             self._lose_batch(durable=durable)
 
     def _drop(self) -> None:
@@ -533,6 +554,8 @@ class Life:
         invariants.one_terminal_each(self.w.told, self.due, self.commands)
         if not self._frees_early():
             invariants.within_quota(self.counted, self.quotas)
+            if self.guarded:
+                invariants.within_guard(self.w.acting, GUARD)
         if self.copies is None:
             self._check_vendors()
 

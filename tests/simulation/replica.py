@@ -23,7 +23,7 @@ from worker.words import READS, Millis, Target
 
 SHARED = (
     *("input", "states", "own", "offsets", "results", "dead", "ids", "vendors"),
-    *("real", "owner", "told", "made", "last", "released", "forgotten"),
+    *("real", "owner", "told", "made", "last", "released", "forgotten", "acting"),
 )
 """What a replica has in common with those beside it."""
 
@@ -54,6 +54,7 @@ class Replica(World):
         self.last: dict[tuple[str, str], Made] = {}  # the last change asked for, by stream and target
         self.released: set[str] = set()
         self.forgotten: set[Target] = set()  # of which a vendor has lost something
+        self.acting: dict[str, list[Millis]] = {}  # by account, when each demand came that a guard let act
         self.old_copies = False
         self.steady = True  # no clock is ever set
         self.unsent = 0
@@ -145,8 +146,24 @@ class Replica(World):
                 names.add(told)
         invariants.at_most_one_terminal(Counter({name: self.told[name] for name in names}))
         for key, state in before.items():
+            after = self.remembered(p, key)
             if state is not None:
-                self._compare(state, self.remembered(p, key))
+                self._compare(state, after)
+            if self.policy.guards and after is not None:
+                self._note_acting(state, after)
+
+    def _note_acting(self, before: StreamState | None, after: StreamState) -> None:
+        """Note the demands that a batch has placed, and that a guard counts."""
+        (guard,) = self.policy.guards
+        for name, target in after.targets.items():
+            known = before.targets.get(name) if before is not None else None
+            old = {hold.id for hold in known.holds} if known is not None else set()
+            acting = self.acting.setdefault(target.target.account, [])
+            for hold in target.holds:
+                # What is closed at once was in force already; what a human let go comes on top.
+                new = hold.id not in old and hold.active and hold.phase == "waiting" and not hold.humans
+                if new and hold.action in guard.actions and hold.priority not in guard.excepted:
+                    acting.append(hold.placed_at)
 
     def _compare(self, before: StreamState, after: StreamState | None) -> None:
         for name, target in before.targets.items():

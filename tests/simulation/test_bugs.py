@@ -10,16 +10,18 @@ from tests.simulation.many import lives
 from tests.simulation.replica import Replica
 from worker.core import answers, readings
 from worker.core.calls import Need
+from worker.core.guard import GuardLedger
 from worker.core.turn import Turn
 from worker.core.whole import Whole
 from worker.runtime.accounts import Accounts
 from worker.runtime.engine import BATCH_STEPS, Engine
-from worker.runtime.messages import Answered, Record
+from worker.runtime.messages import Answered, Batch, Record
 from worker.runtime.partition import Partition
 
 SEEDS = 3_000
 
 Patch = pytest.MonkeyPatch
+original_hold = GuardLedger.hold
 original_seal = Partition.seal
 original_submit = Engine._submit
 original_answered = Accounts.answered
@@ -143,6 +145,20 @@ def comparisons_ignored(patch: Patch) -> None:
     patch.setattr(readings, "compared", lambda turn, reading, by: None)
 
 
+def guards_forgotten(patch: Patch) -> None:
+    """What a guard has let through is not restored."""
+
+    def hold(self: GuardLedger, partition: int, partitions: int, _: Any, *rest: Any) -> None:
+        original_hold(self, partition, partitions, {}, *rest)
+
+    patch.setattr(GuardLedger, "hold", hold)
+
+
+def leaning_batch_written(patch: Patch) -> None:
+    """A batch is committed although a guard's slot in it was of a partition that is lost."""
+    patch.setattr(Batch, "leans_on_lost", lambda self, current: False)
+
+
 BUGS: dict[Callable[[Patch], None], set[str]] = {
     state_not_written: {"known_before_sent"},
     answers_not_written: set(),
@@ -157,6 +173,8 @@ BUGS: dict[Callable[[Patch], None], set[str]] = {
     ledgers_not_written: {"within_quota"},
     duplicate_not_recognised: {"at_most_one_terminal"},
     comparisons_ignored: {"strongest_in_force"},
+    guards_forgotten: {"within_guard"},
+    leaning_batch_written: {"within_guard"},
 }
 """The bugs, and the promise that each must break; any where none is named."""
 

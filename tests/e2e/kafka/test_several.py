@@ -138,5 +138,6 @@ def test_what_finds_no_room_fails_before_the_call_and_goes_when_there_is_room(th
     for name in names[:2]:
         theatre.told(theatre.release(name, theatre.result(f"v-{name}", "applied")["hold"]), "released*")
     theatre.told("v-no-room", "failed*", "applied")
-    assert theatre.calls("no-room") == ["set_region_block"]
+    # More than one where the vendor takes its time to delete: until then it says that all places are taken.
+    assert set(theatre.calls("no-room")) == {"set_region_block"}
     assert not theatre.stage.vendor_stats()["aliyun"]["violations"]
