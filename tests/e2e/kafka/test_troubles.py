@@ -13,7 +13,7 @@ import pytest
 
 from tests.e2e.kafka import play
 from tests.e2e.playing import wait_for
-from tests.kafka.apache import PASSWORD, USER, Broker, certificate
+from tests.kafka.apache import PASSWORD, USER, Broker, certificate, expired_certificate, free_port
 from worker.runtime import topics
 from worker.sandbox.process import ROOT
 from worker.sandbox.stage import Kafka, Stage
@@ -104,6 +104,13 @@ TROUBLES: Mapping[str, tuple[Callable[[Broker, Path], tuple[str, Mapping[str, An
         lambda broker, folder: (broker.secure, {**LOGIN, "ssl_cafile": other_authority(folder)}),
         "its certificate is refused",
     ),
+    "another name": (
+        lambda broker, folder: (
+            broker.secure.replace("127.0.0.1", "127.1"),  # the same place
+            {**LOGIN, "ssl_cafile": broker.cafile},
+        ),
+        "its certificate is refused (Hostname mismatch",
+    ),
     "plaintext to a TLS port": (
         lambda broker, folder: (broker.secure, {}),
         "it does not answer Kafka requests",
@@ -122,6 +129,28 @@ def test_the_step_that_fails_is_named_and_tried_again_without_a_flood(
 ) -> None:
     make, step = TROUBLES[trouble]
     address, client = make(broker, tmp_path_factory.mktemp("authority"))
+    is_named(stage, address, client, step)
+
+
+def test_a_certificate_that_has_expired_is_named_too(stage: Callable[..., Stage], tmp_path: Path) -> None:
+    expired_certificate(tmp_path)
+    address = f"127.0.0.1:{free_port()}"
+    files = ("-cert", str(tmp_path / "ca.pem"), "-key", str(tmp_path / "key.pem"))
+    with subprocess.Popen(  # noqa: S603 - no shell
+        ["openssl", "s_server", "-quiet", "-accept", address, *files],  # noqa: S607 - where it lies differs
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as server:
+        try:
+            client = {**LOGIN, "ssl_cafile": str(tmp_path / "ca.pem")}
+            is_named(stage, address, client, "its certificate is refused (certificate has expired)")
+        finally:
+            server.kill()
+
+
+def is_named(stage: Callable[..., Stage], address: str, client: Mapping[str, Any], step: str) -> None:
+    """Check that a worker and ``check --connect`` say what is wrong with a connection."""
     theatre = stage(
         topics_exist=True, changes={"kafka": {"bootstrap_servers": [address], "client": {**client, **BRISK}}}
     )
