@@ -18,6 +18,9 @@ from worker.words import Millis
 SECOND: Millis = 1_000
 MINUTE: Millis = 60 * SECOND
 
+MOST_REGION_BLOCKS = 150
+"""Alibaba keeps 200 for a domain."""
+
 Event = dict[str, Any]
 
 ACTED = frozenset(
@@ -70,7 +73,7 @@ class _Builder:
     def __init__(self, load: Load, random: Random, start: Millis, partitions: int) -> None:
         self._load, self._random, self._start, self._partitions = load, random, start, partitions
         self._rooms: list[str] = []
-        self._number = 0
+        self._number = self._region_blocks = 0
 
     def fill(self, events: int) -> None:
         """Add scenes; the rare ones are in every load."""
@@ -109,6 +112,9 @@ class _Builder:
         if not again:
             self._rooms.append(room)
         category, outcomes = random.choice(_CATEGORIES)
+        if category == "gambling":
+            self._region_blocks += 1
+            category = category if self._region_blocks <= MOST_REGION_BLOCKS else "nudity"
         event = self._verdict(room, at, category=category, **_WISHES.get(category, {}))
         if random.random() < 0.05:  # noqa: PLR2004 - a share
             event["mode"] = "shadow"

@@ -308,8 +308,9 @@ class Stage:
 
     def states(self) -> dict[str, dict[str, Any]]:
         """Return the last state of every stream that has one."""
-        last = {stream_of(record.key): record.value for record in self.records("state")}
-        streams = ((key, value) for key, value in last.items() if key is not None and value is not None)
+        # By partition too: a state that has moved was taken from its old one.
+        last = {(stream_of(r.key), r.partition): r.value for r in self.records("state")}
+        streams = ((key, value) for (key, _), value in last.items() if key is not None and value is not None)
         return {key: json.loads(value) for key, value in streams}
 
     # The vendors.

@@ -1,6 +1,7 @@
 """The verdict topic grows, and what is in force is not forgotten: states move to their new homes."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -118,3 +119,28 @@ def test_streams_keep_what_is_in_force_when_the_topics_grow(
         worker.terminate()
         assert worker.wait(30) == 0
         assert not play.complaints(worker)
+
+
+def test_what_comes_while_the_topic_grows_and_a_replica_crashes_is_not_lost(
+    stage: Callable[..., Stage],
+) -> None:
+    # The new partitions' slots count as used for a window: a short one.
+    changes = {"accounts": {"hw": {"quotas": {"block": "1000/1s"}}}, "policy": {"verify": "off"}}
+    theatre = stage(changes={**changes, "kafka": {"session_timeout": "3s"}})
+    workers = [theatre.start_worker(f"w{n}") for n in (1, 2)]
+    for worker in workers:
+        play.ready(worker)
+    settings = load(str(theatre.configuration())).kafka
+    given = play.verdicts(300, "hw")
+    given.records[:] = [(20 * n, record) for n, (_, record) in enumerate(given.records)]
+    grows = (1_500, lambda: topics.enlarge(settings, settings.topics.verdicts, AFTER))
+    play.play(theatre, given, [grows, (2_500, workers[0].kill)])
+    workers[1].terminate()
+    assert workers[1].wait(30) in (0, 1), "1 where it has noticed that the topic has grown"
+
+    cli("topics", "grow", "--config", theatre.configuration())
+    theatre.kafka = replace(theatre.kafka, partitions=AFTER)
+    again = [theatre.start_worker(f"w{n}") for n in (1, 2)]
+    play.balanced(theatre, given, again, 90)
+    assert {result["verdict_id"] for result in theatre.results()} == set(given.owed)
+    assert {r.partition for r in theatre.records("verdicts")} == set(range(AFTER))
