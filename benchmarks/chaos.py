@@ -29,7 +29,7 @@ from benchmarks.common.proxy import Proxy
 from benchmarks.common.troubles import CHANGES, SIMULATORS, Plan, Report, tell
 from tests.e2e.kafka import play
 from tests.e2e.playing import books, now
-from tests.kafka.apache import Broker, running_broker
+from tests.kafka.apache import Broker, running_cluster
 from worker.sandbox import load as loads
 from worker.sandbox.books import answers, problems
 from worker.sandbox.stage import Kafka, Stage
@@ -47,13 +47,14 @@ class Chaos:
     def __init__(
         self,
         stage: Stage,
-        broker: Broker,
+        brokers: Sequence[Broker],
         proxy: Proxy,
         plan: Plan,
         program: Sequence[str],
         say: Callable[[str], None],
     ) -> None:
-        self._stage, self._broker, self._proxy, self._plan, self._say = stage, broker, proxy, plan, say
+        self._stage, self._brokers, self._proxy, self._plan, self._say = stage, brokers, proxy, plan, say
+        self._servers = stage.kafka.bootstrap_servers
         self._program = program
         self._random = random.Random(plan.seed)
         self._workers: dict[str, WorkerProcess] = {}
@@ -71,7 +72,7 @@ class Chaos:
         path = self._stage.configuration(name)
         if name == "w3":
             settings = yaml.safe_load(path.read_text("utf-8"))
-            settings["kafka"]["bootstrap_servers"] = [self._broker.proxied]
+            settings["kafka"]["bootstrap_servers"] = [self._brokers[0].proxied]
             path.write_text(yaml.safe_dump(settings), "utf-8")
         worker = WorkerProcess(path, self._stage.folder / f"{name}.log", program=self._program)
         self._workers[name] = worker
@@ -117,11 +118,11 @@ class Chaos:
     # -- brokers ---------------------------------------------------------------------------------------
 
     def broker(self, away_s: float = 0.0) -> None:
-        """Kill -9 the broker, and start it again."""
-        at = now()
-        self._broker.kill()
+        """Kill -9 a broker, and start it again: of several, whatever it coordinates moves to the others."""
+        broker, at = self._random.choice(self._brokers), now()
+        broker.kill()
         time.sleep(away_s)
-        self._broker.start()
+        broker.start()
         self._losses.append((at, now() + 2 * SESSION, "the broker was killed"))
 
     def slow(self) -> None:
@@ -132,7 +133,7 @@ class Chaos:
 
     def compact(self) -> None:
         """Have the state topic cleaned as soon as anything in it is out of date."""
-        admin = KafkaAdminClient(bootstrap_servers=self._broker.plain)
+        admin = KafkaAdminClient(bootstrap_servers=self._servers)
         hard = {"min.cleanable.dirty.ratio": "0.001", "segment.ms": "1000", "max.compaction.lag.ms": "1000"}
         admin.alter_configs(
             [ConfigResource(ConfigResourceType.TOPIC, self._stage.kafka.topics["state"], hard)]
@@ -142,7 +143,7 @@ class Chaos:
     def _operate(self) -> None:
         """Do what an operator has to do beside the worker: end the transactions that hang."""
         try:
-            self.report.hanging += end_hanging(self._broker.plain, self._stage.kafka.topics.values())
+            self.report.hanging += end_hanging(self._servers, self._stage.kafka.topics.values())
         except KafkaError as error:  # it is only just coming back: at the next turn
             self._say(f"the broker does not say what hangs ({type(error).__name__})")
 
@@ -226,7 +227,7 @@ class Chaos:
         """Publish each record at its moment; one that the broker is not there for is tried until it is."""
         try:
             producer = KafkaProducer(
-                bootstrap_servers=self._broker.plain, acks="all", delivery_timeout_ms=600_000, linger_ms=5
+                bootstrap_servers=self._servers, acks="all", delivery_timeout_ms=600_000, linger_ms=5
             )
             began, futures = now(), []
             for moment, record in load.records:
@@ -293,18 +294,18 @@ class Chaos:
 
 def chaos(
     folder: Path,
-    broker: Broker,
+    brokers: Sequence[Broker],
     kafka: Kafka,
     plan: Plan,
     say: Callable[[str], None],
     program: Sequence[str] = ("-m", "worker"),
 ) -> Report:
-    """Run a plan against a broker, with topics of its own."""
+    """Run a plan against a broker or a cluster, with topics of its own."""
     with (
-        Proxy(broker.proxied, broker.behind) as proxy,
+        Proxy(brokers[0].proxied, brokers[0].behind) as proxy,
         Stage(folder, kafka, changes=CHANGES, simulators=SIMULATORS, script=play.FAULTS) as stage,
     ):
-        return Chaos(stage, broker, proxy, plan, program, say).run()
+        return Chaos(stage, brokers, proxy, plan, program, say).run()
 
 
 def main() -> int:
@@ -314,6 +315,7 @@ def main() -> int:
     parser = report.arguments(__doc__)
     parser.add_argument("--verdicts", type=int, default=20_000)
     parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--brokers", type=int, default=1, help="with three, coordinators move at each kill")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--pause", type=float, nargs=2, default=(2.0, 4.0), help="seconds between two troubles"
@@ -342,8 +344,10 @@ def main() -> int:
 
     with tempfile.TemporaryDirectory(prefix="chaos-") as scratch:
         (Path(scratch) / "kafka").mkdir()
-        with running_broker(Path(scratch) / "kafka") as broker:
-            found = chaos(Path(scratch) / "stage", broker, Kafka(broker.plain, prefix="chaos"), plan, say)
+        with running_cluster(Path(scratch) / "kafka", told.brokers) as brokers:
+            servers = ",".join(broker.plain for broker in brokers)
+            kafka = Kafka(servers, prefix="chaos", replication=told.brokers)
+            found = chaos(Path(scratch) / "stage", brokers, kafka, plan, say)
     tell(found)
     return 1 if found.wrong else 0
 

@@ -1,4 +1,4 @@
-"""Apache Kafka, one node, from its published jars: started, stopped and killed by the tests."""
+"""Apache Kafka, one node or a few, from its published jars: started, stopped and killed by the tests."""
 
 import contextlib
 import shutil
@@ -6,7 +6,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from kafka import KafkaAdminClient
@@ -107,14 +107,18 @@ class Broker:
     """One broker on loopback: ``plain`` without login, ``secure`` with TLS and SCRAM-SHA-512.
 
     ``proxied`` is for a proxy to listen at, before ``behind``: who connects there stays there.
+    ``node`` is its number in a cluster, of which ``quorum`` has the addresses of all controllers in order;
+    only the first one's proxy is ever there.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, node: int = 1, quorum: Sequence[str] = (), cluster: str = "") -> None:
         self.folder = folder
         ports = [free_port() for _ in range(5)]
-        self.plain, self.secure, self.behind, self.proxied, controller = (
-            f"127.0.0.1:{port}" for port in ports
-        )
+        self.plain, self.secure, self.behind, self.proxied, alone = (f"127.0.0.1:{port}" for port in ports)
+        quorum = quorum or (alone,)
+        controller, copies = quorum[node - 1], len(quorum)
+        voters = ",".join(f"{number}@{address}" for number, address in enumerate(quorum, 1))
+        slow = self.proxied if node == 1 else self.behind
         self.cafile = str(folder / "ca.pem")
         self._classpath = f"{jars()}/*"
         self._properties = folder / "server.properties"
@@ -126,10 +130,10 @@ class Broker:
             "\n".join(
                 [
                     "process.roles=broker,controller",
-                    "node.id=1",
-                    f"controller.quorum.voters=1@{controller}",
+                    f"node.id={node}",
+                    f"controller.quorum.voters={voters}",
                     f"listeners={listeners},SLOW://{self.behind},CONTROLLER://{controller}",
-                    f"advertised.listeners={listeners},SLOW://{self.proxied}",
+                    f"advertised.listeners={listeners},SLOW://{slow}",
                     "controller.listener.names=CONTROLLER",
                     "inter.broker.listener.name=PLAINTEXT",
                     f"listener.security.protocol.map={protocols}",
@@ -145,13 +149,13 @@ class Broker:
                     "allow.everyone.if.no.acl.found=true",
                     "super.users=User:ANONYMOUS",
                     f"log.dirs={folder / 'data'}",
-                    "offsets.topic.replication.factor=1",
+                    f"offsets.topic.replication.factor={copies}",
                     "offsets.topic.num.partitions=4",
-                    "transaction.state.log.replication.factor=1",
-                    "transaction.state.log.min.isr=1",
+                    f"transaction.state.log.replication.factor={copies}",
+                    f"transaction.state.log.min.isr={(copies + 1) // 2}",
                     "transaction.state.log.num.partitions=4",
-                    "share.coordinator.state.topic.replication.factor=1",
-                    "share.coordinator.state.topic.min.isr=1",
+                    f"share.coordinator.state.topic.replication.factor={copies}",
+                    f"share.coordinator.state.topic.min.isr={(copies + 1) // 2}",
                     "share.coordinator.state.topic.num.partitions=1",
                     "group.initial.rebalance.delay.ms=0",
                     "group.min.session.timeout.ms=1000",
@@ -161,18 +165,28 @@ class Broker:
                 ]
             )
         )
-        cluster = self._java("kafka.tools.StorageTool", "random-uuid").strip()
+        self.cluster = cluster or self._java("kafka.tools.StorageTool", "random-uuid").strip()
         scram = f"SCRAM-SHA-512=[name={USER},password={PASSWORD}]"
-        format_ = ["format", "-t", cluster, "-c", str(self._properties), "--add-scram", scram]
+        format_ = ["format", "-t", self.cluster, "-c", str(self._properties), "--add-scram", scram]
         self._java("kafka.tools.StorageTool", *format_)
 
     def _java(self, *command: str) -> str:
         return run("java", *JVM, "-cp", self._classpath, *command)
 
     def start(self, timeout_s: float = 120) -> None:
+        """Start it, and wait until it answers. Raises RuntimeError."""
+        self.launch()
+        self.wait(timeout_s)
+
+    def launch(self) -> None:
+        """Start it. In a cluster it answers once most controllers are there."""
         with (self.folder / "broker.log").open("ab") as out:
             command = ["java", *JVM, "-cp", self._classpath, "kafka.Kafka", str(self._properties)]
             self._process = subprocess.Popen(command, stdout=out, stderr=out)  # noqa: S603 - our own tool
+
+    def wait(self, timeout_s: float = 120) -> None:
+        """Wait until it answers. Raises RuntimeError."""
+        assert self._process is not None
         host, port = self.plain.split(":")
         until = time.monotonic() + timeout_s
         while True:
@@ -216,3 +230,24 @@ def running_broker(folder: Path) -> Iterator[Broker]:
     finally:
         broker.stop()
         shutil.rmtree(folder / "data", ignore_errors=True)
+
+
+@contextlib.contextmanager
+def running_cluster(folder: Path, nodes: int) -> Iterator[list[Broker]]:
+    """Run so many brokers as one cluster. What has as many copies outlives any one of them, from three on."""
+    quorum = [f"127.0.0.1:{free_port()}" for _ in range(nodes)]
+    brokers: list[Broker] = []
+    for node in range(1, nodes + 1):
+        place = folder / f"node{node}"
+        place.mkdir()
+        brokers.append(Broker(place, node, quorum, brokers[0].cluster if brokers else ""))
+    try:
+        for broker in brokers:
+            broker.launch()
+        for broker in brokers:
+            broker.wait()
+        yield brokers
+    finally:
+        for broker in brokers:
+            broker.stop()
+            shutil.rmtree(broker.folder / "data", ignore_errors=True)

@@ -99,6 +99,7 @@ class Kafka:
     client: Mapping[str, Any] | None = None
     prefix: str = "moderation"
     partitions: int = 4
+    replication: int = 1
     topics_exist: bool = False
 
     @property
@@ -229,7 +230,7 @@ class Stage:
             "instance_id": instance,
             "delivery": self.kafka.delivery,
             "session_timeout": "6s",
-            "topic_defaults": {"partitions": self.kafka.partitions, "replication": 1},
+            "topic_defaults": {"partitions": self.kafka.partitions, "replication": self.kafka.replication},
             "topics": self.kafka.topics,
             "client": dict(self.kafka.client or {}),
         }

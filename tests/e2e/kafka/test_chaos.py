@@ -24,7 +24,7 @@ BRIEF = Plan(
 
 def played(folder: Path, broker: Broker, kafka: Kafka, plan: Plan, *program: str) -> Report:
     said: list[str] = []
-    found = chaos(folder, broker, kafka, plan, said.append, program or ("-m", "worker"))
+    found = chaos(folder, [broker], kafka, plan, said.append, program or ("-m", "worker"))
     print("\n".join([*said, *found.repeated, *found.wrong]))  # noqa: T201 - shown when it fails
     return found
 
