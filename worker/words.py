@@ -6,10 +6,11 @@ milliseconds too. ``None`` as an end means "no end" (permanent) unless a field s
 
 from binascii import b2a_base64
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass, field, fields
+from functools import cache, lru_cache
 from hashlib import blake2b
-from typing import Literal, TypeVar, dataclass_transform
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, dataclass_transform
 
 Millis = int
 """A moment (milliseconds since 1970-01-01T00:00:00Z) or a length (milliseconds)."""
@@ -112,6 +113,29 @@ def value(*, repr: bool = True, kw_only: bool = False) -> Callable[[type[_T]], t
     three to four times slower to build, and a verdict builds dozens.
     """
     return dataclass(slots=True, unsafe_hash=True, repr=repr, kw_only=kw_only)
+
+
+if TYPE_CHECKING:  # whose arguments the type checker knows
+    from dataclasses import replace as replace  # noqa: PLC0414 - to be imported from here
+else:
+
+    def replace(of: Any, /, **changes: Any) -> Any:
+        """Return a ``value`` like this one but for some fields: as in dataclasses, in a third of the time.
+
+        AttributeError for a field that it does not have.
+        """
+        made = type(of)(*_fields(type(of))(of))
+        for name, changed in changes.items():
+            setattr(made, name, changed)
+        return made
+
+
+@cache
+def _fields(cls: type) -> Callable[[Any], tuple[Any, ...]]:
+    """Return what reads all fields of a ``value``, in order."""
+    names = [one.name for one in fields(cls)]
+    read = attrgetter(*names)
+    return read if len(names) > 1 else lambda of: (read(of),)
 
 
 @value()

@@ -4,8 +4,6 @@ The checks come in the contract's order: duplicate, stale, wrong_session, policy
 absorbed, approval, guard; a pause is seen to when the target is settled.
 """
 
-from dataclasses import replace
-
 from worker.core.broadcasts import is_another
 from worker.core.context import AccountView
 from worker.core.policy import Decision, decide, is_protected
@@ -13,7 +11,7 @@ from worker.core.state import Ask, Cause, Hold
 from worker.core.whole import SEEN_AFTER_EXPIRY, Whole
 from worker.events.incoming import StreamRef, Verdict
 from worker.events.regions import REGIONS
-from worker.words import READS, Action, ErrorClass, Millis, Purpose, Session, Target, digest
+from worker.words import READS, Action, ErrorClass, Millis, Purpose, Session, Target, digest, replace
 
 _PURPOSE: dict[Action, Purpose] = {"cut": "cut", "forbid": "forbid", "block_regions": "block_regions"}
 

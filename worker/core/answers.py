@@ -9,7 +9,6 @@
     Observed, NextPage          a reading goes on, and at its end resolves a doubt, a query or a check
 """
 
-from dataclasses import replace
 from typing import assert_never
 
 from worker.core.asks import MOVES
@@ -31,7 +30,7 @@ from worker.core.outcome import (
 from worker.core.readings import ambiguous, has_another_end, nothing_to_cut, observed, was_cut
 from worker.core.state import Ban, Block, Hold, Reading, Tried, UnderWay
 from worker.core.turn import BACKOFF_BASE, BACKOFF_CAP, Turn
-from worker.words import READS, ErrorClass, Millis
+from worker.words import READS, ErrorClass, Millis, replace
 
 BACKOFF_FLOOR: Millis = 100
 ATTEMPTS_KEPT = 20

@@ -1,12 +1,10 @@
 """What asks for an answer of its own at a target: queries, releases, extensions."""
 
-from dataclasses import replace
-
 from worker.core.calls import to_lift
 from worker.core.holds import GRAIN, desired, end, in_force
 from worker.core.state import Ask
 from worker.core.turn import Turn
-from worker.words import ErrorClass, Purpose
+from worker.words import ErrorClass, Purpose, replace
 
 MOVES: frozenset[Purpose] = frozenset({"move_end", "forbid", "lift"})
 """What moves the end of a ban that is in force; some vendors take it only anew."""

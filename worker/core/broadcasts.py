@@ -1,12 +1,11 @@
 """Which broadcast runs at a target, as far as reads have shown, and demands that follow a stream to it."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 
 from worker.core.holds import GRAIN
 from worker.core.state import Hold
 from worker.core.turn import Turn
-from worker.words import Millis, Session
+from worker.words import Millis, Session, replace
 
 
 def is_another(turn: Turn, session: Session | None, detected_at: Millis | None) -> bool:

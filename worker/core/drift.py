@@ -8,7 +8,6 @@ lie in the stream's key: not all streams at once, but those of one moment togeth
 the vendor's lists. What was read for another reason counts.
 """
 
-from dataclasses import replace
 from typing import Literal, TypeVar
 from zlib import crc32
 
@@ -17,7 +16,7 @@ from worker.core.holds import FOREVER, GRAIN, end, in_force
 from worker.core.outcome import Facts
 from worker.core.state import Ban, Block, Hold, Reading
 from worker.core.turn import Turn
-from worker.words import Action, Millis, Purpose
+from worker.words import Action, Millis, Purpose, replace
 
 SHOWN_WITHIN: Millis = 120_000
 """A vendor's list has what it acknowledged so long ago, says the usual last check. Sooner it proves nothing

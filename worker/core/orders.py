@@ -1,12 +1,10 @@
 """Commands of humans, and what the platform tells about broadcasts."""
 
-from dataclasses import replace
-
 from worker.core.accept import named_targets, targets_of
 from worker.core.state import Ask, Cause, Hold, Parked, Rest
 from worker.core.whole import Whole
 from worker.events.incoming import Command, StreamEvent
-from worker.words import READS, Millis
+from worker.words import READS, Millis, replace
 
 SESSION_KEPT: Millis = 86_400_000
 """For how long a broadcast is remembered of which nothing but its start or end is known."""

@@ -1,14 +1,12 @@
 """What facts that were read change at a target: a doubt, a query or a check comes to its end."""
 
-from dataclasses import replace
-
 from worker.core.calls import reach
 from worker.core.drift import compared, reappeared, vanished
 from worker.core.holds import GRAIN, desired, end
 from worker.core.outcome import Facts
 from worker.core.state import Ban, Block, Check, Cut, Hold, Reading, UnderWay
 from worker.core.turn import BACKOFF_BASE, BACKOFF_CAP, FOLLOWED_EVERY, Turn
-from worker.words import Millis
+from worker.words import Millis, replace
 
 
 def observed(turn: Turn, facts: Facts) -> None:

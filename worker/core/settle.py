@@ -6,7 +6,6 @@ is superseded, what the vendor has is told; then the next reading starts. The or
 """
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Literal
 
 from worker.core.asks import answer_extends, answer_releases, give_up_queries
@@ -17,7 +16,7 @@ from worker.core.drift import comparable, due_at
 from worker.core.holds import FOREVER, covers, desired, end, in_force, outranks
 from worker.core.state import Ban, Hold, Parked, Reading
 from worker.core.turn import PARKED, Turn
-from worker.words import ErrorClass, Purpose
+from worker.words import ErrorClass, Purpose, replace
 
 _MATTERS = {"drift": 0, "check": 1, "ask": 2, "cut": 3, "forbid": 3}
 """Which reading takes the place of another: one that matters more."""

@@ -24,7 +24,7 @@ of its business.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import assert_never
 
 from worker.core import answers
@@ -42,7 +42,7 @@ from worker.core.turn import Turn
 from worker.core.whole import Whole
 from worker.events.incoming import Command, StreamEvent, Verdict
 from worker.events.result import Result
-from worker.words import COMPARES, Call, Millis, Purpose, value
+from worker.words import COMPARES, Call, Millis, Purpose, replace, value
 
 
 @value()

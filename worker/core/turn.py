@@ -1,7 +1,6 @@
 """One turn of one target: the working copy that a step changes and tells results from."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 
 from worker.core.calls import Need, need
 from worker.core.context import AccountView, Context
@@ -11,7 +10,7 @@ from worker.core.results import result
 from worker.core.state import Ask, Cause, Check, Hold, Parked, TargetState
 from worker.events.result import Result
 from worker.vendors.base import Operation
-from worker.words import READS, ErrorClass, Millis, Purpose, ResultOutcome
+from worker.words import READS, ErrorClass, Millis, Purpose, ResultOutcome, replace
 
 CHECK_GRACE: Millis = 60_000
 """How long after its last check a verification may still wait for the read quota."""
