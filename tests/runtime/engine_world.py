@@ -7,6 +7,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from queue import SimpleQueue
 from random import Random
 from typing import Any
@@ -48,6 +49,7 @@ from worker.words import READS, Call, Millis
 NOW: Millis = 1_790_000_000_000
 SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000
 SPEC = load_spec("memory")
+_home = lru_cache(maxsize=1_024)(home_partition)  # a world asks for the same few again and again
 
 
 def rule(name: str, **then: Any) -> Rule:
@@ -228,7 +230,7 @@ class World:
     # -- input -----------------------------------------------------------------------------------------
 
     def home(self, key: str) -> int:
-        return home_partition(key.encode(), self.partitions, "murmur2")
+        return _home(key.encode(), self.partitions, "murmur2")
 
     def verdict(self, key: str, category: str = "nudity", partition: int | None = None, **data: Any) -> str:
         """Write a verdict to the topic and return its id."""
