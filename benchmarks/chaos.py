@@ -26,7 +26,7 @@ from benchmarks.common import report
 from benchmarks.common.aftermath import Kill, disorder, recoveries
 from benchmarks.common.hanging import end_hanging
 from benchmarks.common.proxy import Proxy
-from benchmarks.common.troubles import CHANGES, SIMULATORS, Plan, Report, tell
+from benchmarks.common.troubles import CHANGES, LASTING, SIMULATORS, Plan, Report, tell
 from tests.e2e.kafka import play
 from tests.e2e.playing import books, now
 from tests.kafka.apache import Broker, running_cluster
@@ -303,7 +303,9 @@ def chaos(
     """Run a plan against a broker or a cluster, with topics of its own."""
     with (
         Proxy(brokers[0].proxied, brokers[0].behind) as proxy,
-        Stage(folder, kafka, changes=CHANGES, simulators=SIMULATORS, script=play.FAULTS) as stage,
+        Stage(
+            folder, kafka, changes={**CHANGES, "policy": LASTING}, simulators=SIMULATORS, script=play.FAULTS
+        ) as stage,
     ):
         return Chaos(stage, brokers, proxy, plan, program, say).run()
 
