@@ -178,7 +178,7 @@ BUGS: dict[Callable[[Patch], None], set[str]] = {
 }
 """The bugs, and the promise that each must break; any where none is named."""
 
-BEGIN_AT: dict[Callable[[Patch], None], int] = {release_lifts_everything: 850}
+BEGIN_AT: dict[Callable[[Patch], None], int] = {release_lifts_everything: 850, leaning_batch_written: 620}
 """The first seed to try, where those from 0 on have long been seen to notice nothing."""
 
 
