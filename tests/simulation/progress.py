@@ -61,6 +61,7 @@ class Progress:
     def save(self, file: Path | None) -> None:
         """Write it, whole or not at all."""
         if file is not None:
+            file.parent.mkdir(parents=True, exist_ok=True)
             beside = file.with_name(f"{file.name}.new")
             beside.write_text(json.dumps(vars(self)), "utf-8")
             beside.replace(file)

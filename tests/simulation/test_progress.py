@@ -16,7 +16,7 @@ def events(told: str) -> str:
 def test_a_run_is_stopped_and_gone_on_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    state = tmp_path / "run.json"
+    state = tmp_path / "kept" / "run.json"
     real, ran = simulation.some, []
 
     def stopped_in_the_second(seeds: range) -> simulation.Chunk:
