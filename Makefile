@@ -2,7 +2,7 @@
 # PYTHON=python3.12 chooses the interpreter, PYTEST_ARGS="-k quota" the tests.
 # Tests wait for brokers and processes more than they compute: TESTERS of them run side by side, file by file.
 PYTHON ?= python3
-TESTERS ?= 4
+TESTERS ?= 3
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 LOCK_ARGS ?=
