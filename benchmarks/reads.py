@@ -22,7 +22,7 @@ from worker.words import Millis
 WINDOW: Millis = 10_000
 LIMIT = 100
 MOST = 0.05
-"""A run of few windows is no finer: one slot that comes free late is half a percent of six of them."""
+"""A pace over few windows is measured no finer."""
 READS: Mapping[str, Any] = {"verify": {"after": ["100ms", "2s", "8s"]}, "reconcile": "5s"}
 NO_READS: Mapping[str, Any] = {"verify": "off", "reconcile": "off"}
 ROOMY = 1_000_000

@@ -76,7 +76,8 @@ class AccountSettings:
     """One account: its credentials, how hard it may be used, and how long an answer may take.
 
     ``quotas`` are the vendor's own, replaced where the file says otherwise. ``reserve`` is the share of
-    each quota kept for ``critical`` calls (0.05 = 5 %, at least one slot; none for windows up to 1 s).
+    each quota kept for ``critical`` calls (0.05 = 5 %, at least one slot; none for windows up to 1 s), and
+    of the ``concurrency`` (at least one place, at most a quarter).
     ``timeout`` bounds one whole request, in milliseconds.
     """
 

@@ -122,7 +122,7 @@ else:
     def replace(of: Any, /, **changes: Any) -> Any:
         """Return a ``value`` like this one but for some fields: as in dataclasses, in a third of the time.
 
-        AttributeError for a field that it does not have.
+        Not for one made with ``kw_only``. Raises AttributeError for a field that it does not have.
         """
         made = type(of)(*_fields(type(of))(of))
         for name, changed in changes.items():

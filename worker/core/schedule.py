@@ -33,8 +33,8 @@ HEAD_START: Mapping[Priority, Millis] = {"critical": 0, "high": 0, "normal": 60_
 """By how much later a want counts as come: high goes before what is normal and up to a minute older."""
 
 ALOOF = 4
-"""Of so many requests that may be under way, one is never a verification or a comparison. Where there are
-not even so many, none is kept for what is critical."""
+"""Of so many requests that may be under way, one is never a verification or a comparison, and at most one is
+kept for what is critical."""
 
 SLOWEST: Millis = 1_000
 UNPACED: Millis = 100
